@@ -1,0 +1,1 @@
+"""Permafrost: more out of frozen vision-language models."""
