@@ -58,6 +58,10 @@ class DataNotFound(MissingError):
     """A file, a folder or a data set is not there."""
 
 
+class ImageNotFound(ImageError, DataNotFound):
+    """The file of one image is not there: a failed image like any other to whoever reads many, missing data to whoever asked for it."""
+
+
 class ModelNotFound(MissingError):
     """No model of that name, or its weights are not there."""
 

@@ -43,7 +43,7 @@ def atomic_write_bytes(path: Where, data: bytes) -> Path:
 
 def atomic_write_text(path: Where, text: str) -> Path:
     """``atomic_write_bytes`` of UTF-8 text, line ends as they are."""
-    return atomic_write_bytes(path, text.encode("utf-8"))
+    return atomic_write_bytes(path, _utf8(text))
 
 
 def atomic_write_json(path: Where, value: object, *, indent: int | None = 2) -> Path:
@@ -74,7 +74,7 @@ def append_jsonl(path: Where, records: Iterable[object], *, sync: bool = False) 
     """
     path = Path(path)
     lines = [json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")) for record in records]
-    data = "".join(line + "\n" for line in lines).encode("utf-8")
+    data = _utf8("".join(line + "\n" for line in lines))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
@@ -97,6 +97,11 @@ def read_jsonl(path: Where) -> Iterator[JSON]:
     for number, line in enumerate(data.split(b"\n")[:-1], start=1):
         if line.strip():
             yield _parse(line, f"{path}, line {number}")
+
+
+def _utf8(text: str) -> bytes:
+    # File names that are not UTF-8 reach us with lone surrogates. Written as \\udcXX they are valid JSON and come back whole.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _read_bytes(path: Path) -> bytes:
