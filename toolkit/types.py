@@ -102,3 +102,20 @@ class Task(Protocol):
     def samples(self, limit: int | None = None, seed: int = 0) -> Iterator[Sample]: ...
 
     def score(self, sample: Sample, prediction: Prediction) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class ClassifyProblem:
+    """What a classification method is told about a task. It sees no test label.
+
+    Attributes:
+        classnames: one name a class; a prediction's label is the position in here.
+        templates: sentences with one "{}" slot for the class name.
+        descriptions: class name -> texts about that class, or None where the task has none.
+        support: labelled images, for methods that use some; empty for zero-shot.
+    """
+
+    classnames: tuple[str, ...]
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    descriptions: Mapping[str, tuple[str, ...]] | None = None
+    support: Sequence[Sample] = ()
