@@ -28,7 +28,7 @@ MAX_PIXELS = 50_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024  # more than 50 M pixels need in any accepted format
 FORMATS = "JPEG, PNG, WEBP and BMP"
 # What find_images lists: also what is not accepted, so that it is reported as failed instead of being left out in silence.
-SUFFIXES = frozenset(".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .heic .avif".split())
+SUFFIXES = frozenset([".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif"])
 
 __all__ = ["MAX_PIXELS", "ArrayImage", "BytesImage", "FileImage", "as_source", "find_images", "open_image", "safe_join"]
 
@@ -104,7 +104,7 @@ class ArrayImage:
     def content_id(self) -> str:
         """sha256 of dtype, shape and pixels."""
         digest = hashlib.sha256(f"array:{self.pixels.dtype}:{self.pixels.shape}:".encode())
-        digest.update(self.pixels)
+        digest.update(memoryview(self.pixels))
         return digest.hexdigest()
 
     def load(self) -> Image.Image:
@@ -120,7 +120,7 @@ def as_source(image: object) -> ImageSource:
     Raises: UsageError: for a URL and for anything else. ImageError: for an array or PIL image that cannot be used.
     """
     if isinstance(image, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", image):
-        raise UsageError(f"{image[:80]!r} is a URL, and nothing is fetched from the network here", hint="download it and give the path of the file")
+        raise UsageError(f"{image[:80]!r} is a URL, and nothing is fetched from the network here", hint="download it and give its path")
     if isinstance(image, (str, Path)):
         return FileImage(Path(image))
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -211,7 +211,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in files if not name.startswith("."))
 
 
-def _open_file(path: Path) -> IO[bytes]:
+def _open_file(path: Path) -> io.BufferedReader:
     """Open a regular file of a sane size; anything else (a folder, a pipe that would block for ever) is refused."""
     try:
         status = path.stat()
