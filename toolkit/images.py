@@ -104,7 +104,7 @@ class ArrayImage:
     def content_id(self) -> str:
         """sha256 of dtype, shape and pixels."""
         digest = hashlib.sha256(f"array:{self.pixels.dtype}:{self.pixels.shape}:".encode())
-        digest.update(memoryview(self.pixels))
+        digest.update(self.pixels.data)
         return digest.hexdigest()
 
     def load(self) -> Image.Image:
