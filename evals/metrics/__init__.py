@@ -1,0 +1,1 @@
+"""Metrics: pure numpy functions that give one number. Intervals are made in ``evals.stats``."""
