@@ -95,9 +95,14 @@ class Metric:
 class Task(Protocol):
     """A set of samples and the rule that scores answers to them."""
 
-    name: str
-    version: str
-    metrics: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
 
     def samples(self, limit: int | None = None, seed: int = 0) -> Iterator[Sample]: ...
 

@@ -1,0 +1,368 @@
+"""The command line. Only click at the top: each command imports what it needs inside its function, so that help is instant.
+
+Exit codes: 0 ok, 1 our bug, 2 usage, 3 missing data, weights or dependency, 4 finished with failed samples, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+
+class Permafrost(click.Group):
+    """Turns whatever escapes a command into a sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted: what was done so far is kept", err=True)
+            click.echo("hint: run the same command again, it continues where it stopped", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            raise  # the reader of our output went away (`permafrost ls models | head -1`): click leaves quietly
+        except Exception as error:
+            from evals.console import explain
+
+            ctx.exit(explain(error))
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from toolkit.version import VERSION
+
+        click.echo(f"permafrost {VERSION}")
+        ctx.exit()
+
+
+def _stack(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    """One decorator from several, in reading order."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+MODELS = "pocket-clip, open_clip:ARCH/PRETRAINED, hf:REPO[@REV] or local:DIR."
+model_option = click.option("-m", "--model", default="pocket-clip", show_default=True, help=MODELS)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print pure JSON on stdout.")
+model_options = _stack(
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+    click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a forward pass."),
+    click.option("--workers", type=click.IntRange(min=0), default=None, help="Processes that decode images.  [default: by CPU]"),
+    click.option("--offline", is_flag=True, help="Never touch the network: use what is on this machine."),
+    click.option("--allow-pickle", is_flag=True, help="Also load .bin and .pt weights (still with weights_only)."),
+    click.option("--no-cache", "cache", is_flag=True, flag_value=False, default=True, help="Neither read nor fill the feature cache."),
+)
+
+
+@click.group(cls=Permafrost, context_settings=HELP)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
+def cli() -> None:
+    """More out of frozen vision-language models, without training them.
+
+    \b
+    Start here:
+      permafrost demo
+      permafrost eval -t bazaar/category -m pocket-clip
+      permafrost eval -t folder:photos -m open_clip:ViT-B-32/openai
+    """
+
+
+def _load(model: str, *, offline: bool, **how: Any) -> Any:
+    """``load_encoder``, and with ``offline`` also the libraries below it are told so; for this process only."""
+    if offline:
+        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    from toolkit.models import load_encoder
+
+    return load_encoder(model, offline=offline, **how)
+
+
+def _evaluate(*, show: bool, as_json: bool, **given: Any) -> Any:
+    """Evaluate, print on the first process, return the content of results.json."""
+    from evals.console import print_results, progress_bar
+    from evals.session import EvalRequest, evaluate
+    from toolkit.launch import leave, place
+    from toolkit.methods import build_method
+
+    request = EvalRequest(**given)
+    here = place(request.device)
+    first = here is None or here.rank == 0
+    try:
+        with progress_bar(request.task, shown=first) as progress:
+            outcome = evaluate(request, load_encoder=_load, build_method=build_method, place=here, progress=progress)
+    finally:
+        if here is not None:
+            leave()
+    if show and first:
+        _show(outcome.results, as_json, print_results, outcome.folder, outcome.report)
+    return outcome.results
+
+
+def _finish(n_failed: int) -> None:
+    """Leave with 4 if samples failed."""
+    if n_failed:
+        click.get_current_context().exit(4)
+
+
+def _show(value: Any, as_json: bool, show: Callable[..., None], *more: Any) -> None:
+    """Pure JSON on stdout, or what a person wants to see."""
+    if as_json:
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    else:
+        show(value, *more)
+
+
+@cli.command("eval")
+@click.option("-t", "--task", required=True, help="A task: see `permafrost ls tasks`; folder:DIR, parquet:FILE and hf:NAME also work.")
+@model_option
+@click.option("--method", default="zero-shot", show_default=True, help="A method: see `permafrost ls methods`.")
+@click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method. Repeatable.")
+@click.option("--data", help="A local copy of the task's data: a folder or a file.")
+@click.option("--classnames", type=click.Path(path_type=Path), help="A file with one class name a line, in the order of the labels.")
+@click.option("--template", "templates", multiple=True, metavar="TEXT", help='A sentence with {} for the class name. Repeatable.')
+@model_options
+@click.option("--load-in-4bit", is_flag=True, help="Quantise the weights to 4 bits (language models only).")
+@click.option("--load-in-8bit", is_flag=True, help="Quantise the weights to 8 bits (language models only).")
+@click.option("--limit", type=click.IntRange(min=1), help="Evaluate so many samples, drawn by --seed.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random choice.")
+@click.option("--output", type=click.Path(path_type=Path), help="The run folder.  [default: runs/TASK-MODEL-METHOD-HASH]")
+@click.option("--no-resume", "resume", is_flag=True, flag_value=False, default=True, help="Start over.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Write report.html into the run folder.")
+@json_option
+def eval_command(**given: Any) -> None:
+    """Evaluate a frozen model on a task: metrics with intervals, every answer on file, a report.
+
+    \b
+    Examples:
+      permafrost eval -t bazaar/lines -m pocket-clip
+      permafrost eval -t folder:photos -m open_clip:ViT-B-32/openai --template "a photo of a {}."
+      permafrost eval -t eurosat --data eurosat.parquet -m hf:openai/clip-vit-base-patch32 --limit 500 --json
+      accelerate launch --num_processes 2 -m cli eval -t imagenet --data imagenet -m local:checkpoints/clip
+
+    Ctrl-C keeps what was done, and the same command continues from there. Images that cannot be read are recorded,
+    counted, and left out of the metrics; the exit code is then 4.
+    """
+    from toolkit.config import parse_options
+    from toolkit.errors import UsageError
+
+    if given.pop("load_in_4bit") | given.pop("load_in_8bit"):
+        raise UsageError("image-text encoders are not quantised: they are small", hint="use --dtype bfloat16 to halve their memory")
+    as_json = given.pop("as_json")
+    given["options"] = parse_options(given["options"])
+    results = _evaluate(show=True, as_json=as_json, **given)
+    _finish(results["n_failed"])
+
+
+@cli.command()
+@click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
+@click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@json_option
+def compare(run_a: Path, run_b: Path, seed: int, as_json: bool) -> None:
+    """Compare two runs of one task, sample by sample: exact McNemar and a paired bootstrap. No model is loaded.
+
+    \b
+    Example:
+      permafrost compare runs/single runs/ensemble
+    """
+    from evals.console import print_comparison
+    from evals.records import compare_runs
+
+    comparison = compare_runs(run_a, run_b, seed=seed)
+    _show(comparison, as_json, print_comparison)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--compare", "others", multiple=True, type=click.Path(path_type=Path), help="A run to compare with. Repeatable.")
+def report(run: Path, others: tuple[Path, ...]) -> None:
+    """Write report.html of a run anew, with comparisons if wanted. No model is loaded.
+
+    \b
+    Examples:
+      permafrost report runs/ensemble
+      permafrost report runs/ensemble --compare runs/single
+    """
+    from evals.session import write_run_report
+
+    click.echo(write_run_report(run, compare=others))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@json_option
+def score(run: Path, as_json: bool) -> None:
+    """Compute the metrics of a run again from its samples.jsonl. No model is loaded and nothing is written.
+
+    \b
+    Example:
+      permafrost score runs/ensemble --json
+    """
+    from evals.console import print_results
+    from evals.records import rescore
+
+    results = rescore(run)
+    _show(results, as_json, print_results, run, None)
+    _finish(results["n_failed"])
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@model_option
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for shards and ids.")
+@model_options
+@click.option("--no-resume", "resume", is_flag=True, flag_value=False, default=True, help="Start over.")
+@json_option
+def embed(folder: Path, model: str, output: Path, batch_size: int, workers: int | None, as_json: bool, **given: Any) -> None:
+    """Embed every image below DIR: safetensors shards, and JSON lines that say which row is which image.
+
+    \b
+    Example:
+      permafrost embed photos -m open_clip:ViT-B-32/openai -o photos.embeddings
+
+    Ctrl-C keeps the finished shards, and the same command continues. Images that cannot be read go to failures.jsonl;
+    the exit code is then 4.
+    """
+    from evals.console import print_facts, progress_bar
+    from toolkit.embed import check_output, embed_folder
+
+    check_output(folder, output)
+    resume = given.pop("resume")
+    encoder = _load(model, **given)
+    with progress_bar("embedding") as progress:
+        result = embed_folder(encoder, folder, output, batch_size=batch_size, workers=workers, resume=resume, progress=progress)
+    facts = {"output": str(result.out), "n": result.n, "n_failed": result.n_failed, "n_resumed": result.n_resumed}
+    _show(facts, as_json, print_facts)
+    _finish(result.n_failed)
+
+
+@cli.command("ls")
+@click.argument("what", type=click.Choice(["models", "methods", "tasks", "prompts", "runs"]))
+@click.argument("contains", required=False, default="")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where the runs are.")
+@json_option
+def list_command(what: str, contains: str, folder: Path, as_json: bool) -> None:
+    """List models, methods, tasks, prompts or runs; CONTAINS keeps the names with that text in them.
+
+    \b
+    Examples:
+      permafrost ls models ViT-B-32
+      permafrost ls runs --json
+    """
+    from evals.catalogue import list_prompts, list_runs, list_tasks
+    from evals.console import print_rows
+    from toolkit.methods import METHODS
+    from toolkit.models import list_models
+
+    listing: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "models": lambda: [{"name": name} for name in list_models()],
+        "methods": lambda: [{"name": name, "implementation": place} for name, place in METHODS.items()],
+        "tasks": list_tasks,
+        "prompts": list_prompts,
+        "runs": lambda: list_runs(folder),
+    }
+    rows = [row for row in listing[what]() if contains.lower() in row["name"].lower()]
+    _show(rows, as_json, print_rows)
+
+
+@cli.group()
+def cache() -> None:
+    """The feature cache: what is in it, is it whole, make it smaller.
+
+    \b
+    Example:
+      permafrost cache prune --max-gb 5
+    """
+
+
+@cache.command("info")
+@json_option
+def cache_info(as_json: bool) -> None:
+    """Where the cache is and how much is in it.
+
+    \b
+    Example:
+      permafrost cache info --json
+    """
+    from evals.console import print_facts
+    from toolkit.cache import default_store
+
+    _show(default_store().info(), as_json, print_facts)
+
+
+@cache.command("verify")
+@json_option
+def cache_verify(as_json: bool) -> None:
+    """Read every entry and check it.
+
+    \b
+    Example:
+      permafrost cache verify
+    """
+    from evals.console import print_facts
+    from toolkit.cache import default_store
+
+    _show(default_store().verify(), as_json, print_facts)
+
+
+@cache.command("prune")
+@click.option("--max-gb", type=click.FloatRange(min=0), help="Keep at most so many gigabytes, the latest used ones.")
+@click.option("--older-than-days", type=click.FloatRange(min=0), help="Remove what was not used for so many days.")
+@json_option
+def cache_prune(max_gb: float | None, older_than_days: float | None, as_json: bool) -> None:
+    """Remove entries: by size, by age, or both. Without an option nothing is removed.
+
+    \b
+    Examples:
+      permafrost cache prune --max-gb 5
+      permafrost cache prune --older-than-days 30
+    """
+    from evals.console import print_facts
+    from toolkit.cache import default_store
+
+    max_bytes = None if max_gb is None else int(max_gb * 1e9)
+    _show(default_store().prune(max_bytes=max_bytes, older_than_days=older_than_days), as_json, print_facts)
+
+
+@cli.command()
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="The folder to try to write to.")
+@json_option
+def doctor(output: Path, as_json: bool) -> None:
+    """Check this installation: versions, devices, cache, offline state, shipped models. Exit code 3 if something is missing.
+
+    \b
+    Example:
+      permafrost doctor --json
+    """
+    from evals.console import print_facts
+    from toolkit.doctor import diagnose
+
+    diagnosis = diagnose(output)
+    _show(diagnosis, as_json, print_facts)
+    if diagnosis["problems"]:
+        click.get_current_context().exit(3)
+
+
+def main() -> None:
+    """The console script."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

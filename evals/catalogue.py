@@ -1,0 +1,53 @@
+"""What there is: tasks, prompt files and finished runs, as rows for ``permafrost ls``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import DataError
+from toolkit.files import read_json
+
+Row = dict[str, Any]
+PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
+
+
+def list_tasks() -> list[Row]:
+    """One row a task; names that end in a colon take a place: ``folder:DIR``."""
+    from evals.tasks import list_tasks as names
+
+    return [{"name": name} for name in names()]
+
+
+def list_prompts() -> list[Row]:
+    """One row a prompt file, named as in the tree without its ending."""
+    files = sorted(path for path in PROMPTS.rglob("*") if path.suffix in {".yaml", ".yml", ".json"})
+    return [{"name": str(path.relative_to(PROMPTS).with_suffix("")), "file": path.name, "bytes": path.stat().st_size} for path in files]
+
+
+def list_runs(folder: Path) -> list[Row]:
+    """One row for each run folder below ``folder``, the latest last; a damaged one says so in its status."""
+    found = sorted(folder.glob("**/manifest.json"), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
+    return list(_rows(found))
+
+
+def _rows(manifests: list[Path]) -> Iterator[Row]:
+    for path in manifests:
+        try:
+            manifest = read_json(path)
+            results = read_json(path.parent / "results.json") if (path.parent / "results.json").exists() else {}
+            if "task" not in manifest:  # another command's folder
+                continue
+            top1 = results.get("metrics", {}).get("top1", {}).get("value")
+            yield {
+                "name": str(path.parent),
+                "task": manifest["task"],
+                "model": manifest.get("model"),
+                "method": (manifest.get("method") or {}).get("name"),
+                "status": manifest.get("status"),
+                "n": results.get("n"),
+                "top1": None if top1 is None else round(top1, 4),
+            }
+        except DataError as error:
+            yield {"name": str(path.parent), "status": f"damaged: {error}"}

@@ -1,0 +1,174 @@
+"""What a person sees on the terminal: progress on stderr, tables with intervals on stdout. Plain text where there is no terminal."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.errors import EXIT_BUG, EXIT_MISSING, EXIT_USAGE, PermafrostError
+from toolkit.types import JSON
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Progress = Callable[..., None]  # (done, total) or (done, total, failed)
+OURS = {"toolkit", "evals", "prompts", "cli"}
+CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+
+
+def console() -> Console:
+    """stdout; a pipe or a file gets 120 columns, so that tables do not depend on who reads them."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
+
+
+@contextmanager
+def progress_bar(title: str, *, shown: bool = True) -> Iterator[Progress | None]:
+    """A bar on stderr if that is a terminal, else None (and then nothing is printed)."""
+    if not shown or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        job = bar.add_task(title, total=None)
+
+        def update(done: int, total: int, failed: int = 0) -> None:
+            bar.update(job, completed=done, total=total, description=f"{title}, {failed} failed" if failed else title)
+
+        yield update
+
+
+def print_results(results: Mapping[str, JSON], run: Path, report: Path | None) -> None:
+    """The table of one run: each metric with its 95 % interval."""
+    from rich.table import Table
+
+    out = console()
+    method = results["method"]
+    table = Table(title=f"{results['task']} · {results['model']} · {method['name']}", title_justify="left", title_style="bold")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("n", justify="right")
+    for name, metric in results["metrics"].items():
+        table.add_row(name, number(metric["value"]), interval(metric["ci95"]), str(metric["n"]))
+    out.print(table)
+    failed = f", {results['n_failed']} failed (see samples.jsonl)" if results["n_failed"] else ""
+    out.print(f"{results['n']} samples{failed}, {results['seconds']:.1f} s", markup=False)
+    out.print(f"run: {run}", markup=False)
+    if report is not None:
+        out.print(f"report: {report}", markup=False)
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or a dash where a metric is not defined.
+
+    >>> number(0.8123456), number(None)
+    ('0.8123', '-')
+    """
+    return "-" if value is None else f"{value:.4f}"
+
+
+def interval(ci95: Sequence[float] | None) -> str:
+    """
+    >>> interval([0.1, 0.25]), interval(None)
+    ('0.1000 to 0.2500', '-')
+    """
+    return "-" if ci95 is None else f"{ci95[0]:.4f} to {ci95[1]:.4f}"
+
+
+def print_rows(rows: Sequence[Mapping[str, JSON]]) -> None:
+    """A plain table: one line a row, one column a key; missing values are dashes. One column alone is printed bare."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    if len(columns) < 2:
+        for row in rows:
+            print(row[columns[0]])  # noqa: T201  # this file is where the harness prints
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("-" if row.get(column) is None else Text(str(row[column])) for column in columns))
+    console().print(table)
+
+
+def print_comparison(comparison: Mapping[str, JSON]) -> None:
+    """Both runs, their difference with its interval, and how sure it is."""
+    from rich.table import Table
+
+    out = console()
+    table = Table(title=f"{comparison['task']}: paired comparison of {comparison['n']} samples", title_justify="left", title_style="bold")
+    for column in ("", "run", "model", "method"):
+        table.add_column(column, overflow="fold")
+    table.add_column("top1", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for letter in ("a", "b"):
+        who, top1 = comparison[letter], comparison["top1"][letter]
+        method = (who["method"] or {}).get("name", "-")
+        table.add_row(letter.upper(), who["path"], who["model"], method, number(top1["value"]), interval(top1["ci95"]))
+    out.print(table)
+    difference = comparison["difference"]
+    low, high = difference["ci95"]
+    out.print(f"B - A: {difference['value']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}", markup=False)
+    alone = f"only A right {comparison['only_a']}, only B right {comparison['only_b']}"
+    out.print(f"exact McNemar p = {comparison['mcnemar_p']:.4g} ({alone})", markup=False)
+    for note in comparison["notes"]:
+        out.print(f"note: {note}", markup=False)
+
+
+def print_facts(facts: Mapping[str, JSON]) -> None:
+    """One ``name: value`` line each; nested mappings are indented."""
+    for line in _fact_lines(facts):
+        print(line)  # noqa: T201
+
+
+def _fact_lines(facts: Mapping[str, JSON], indent: str = "") -> Iterator[str]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}{name}:"
+            yield from _fact_lines(value, indent + "  ")
+        elif isinstance(value, list) and value:
+            yield f"{indent}{name}:"
+            for item in value:
+                text = ", ".join(f"{key} {part}" for key, part in item.items()) if isinstance(item, Mapping) else str(item)
+                yield f"{indent}  - {text}"
+        else:
+            yield f"{indent}{name}: {'none' if value in (None, [], {}) else value}"
+
+
+def explain(error: Exception) -> int:
+    """Print on stderr what went wrong, as a sentence if the world is at fault and with a traceback if we are; the exit code."""
+    if isinstance(error, PermafrostError):
+        say(f"error: {error}", error.hint)
+        return error.exit_code
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if package and package not in OURS:
+        say(f"error: the package {package!r} is not installed", f"pip install {package}")
+        return EXIT_MISSING
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, recognised without importing torch
+        say("error: the device ran out of memory", "try a smaller --batch-size, --dtype bfloat16, or --device cpu")
+        return EXIT_MISSING
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        say(f"error: cannot use {error.filename or 'a file'}: {error.strerror}", "choose another place with --output")
+        return EXIT_USAGE
+    traceback.print_exception(error)
+    say("error: this is a bug in permafrost, not your mistake", "report the lines above with the output of `permafrost doctor --json`")
+    return EXIT_BUG
+
+
+def say(sentence: str, hint: str | None = None) -> None:
+    """A sentence on stderr, and what to do about it."""
+    print(sentence, file=sys.stderr)  # noqa: T201
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,164 @@
+"""One evaluation from request to report. Models and methods come in as functions, so that the harness knows neither."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from toolkit.config import to_json
+from toolkit.errors import ImageError, PermafrostError
+from toolkit.files import atomic_write_bytes, read_json
+from toolkit.types import JSON, ClassifyProblem
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from evals.tasks.classify import ClassifyTask
+    from toolkit.launch import Place
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """What to evaluate and how. The field names are those of the command line.
+
+    Attributes:
+        output: the run folder; None names one below ``runs`` after the configuration.
+        report: write report.html at the end.
+    """
+
+    task: str
+    model: str = "pocket-clip"
+    method: str = "zero-shot"
+    options: Mapping[str, JSON] = field(default_factory=dict)
+    data: str | None = None
+    classnames: Path | None = None
+    templates: tuple[str, ...] = ()
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 32
+    workers: int | None = None
+    offline: bool = False
+    allow_pickle: bool = False
+    cache: bool = True
+    limit: int | None = None
+    seed: int = 0
+    output: Path | None = None
+    resume: bool = True
+    report: bool = True
+
+    def folder(self) -> Path:
+        """The run folder. Options that change no number (batch size, workers, device) are not part of its name."""
+        from evals.provenance import run_name
+
+        if self.output is not None:
+            return self.output
+        names = self.classnames.read_bytes().hex() if self.classnames and self.classnames.is_file() else None
+        numbers = [self.options, self.data, names, self.templates, self.dtype, self.limit, self.seed]
+        return RUNS / run_name(self.task, self.model, self.method, numbers)
+
+
+class Outcome(NamedTuple):
+    """A finished evaluation. ``results`` is the content of results.json; ``report`` is None where none was written."""
+
+    folder: Path
+    results: dict[str, Any]
+    report: Path | None
+
+
+def evaluate(
+    request: EvalRequest,
+    *,
+    load_encoder: Callable[..., Any],
+    build_method: Callable[..., Any],
+    place: Place | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Outcome:
+    """Find the data, load the model, run, write the report: cheap checks first, so that a typing error costs no time.
+
+    Args:
+        load_encoder: ``toolkit.models.load_encoder``.
+        build_method: ``toolkit.methods.build_method``.
+        place: this process among several; only rank 0 writes the report.
+    Raises: PermafrostError: all that a user can get wrong.
+    """
+    from evals.provenance import environment
+    from evals.runner import run
+    from evals.tasks import get_task
+
+    method = build_method(request.method, request.options)
+    task = get_task(request.task, data=request.data, classnames=request.classnames, templates=request.templates or None)
+    folder = request.folder()
+    check_writable(folder)
+    device = request.device if place is None else place.device
+    encoder = load_encoder(
+        request.model, device=device, dtype=request.dtype, offline=request.offline, allow_pickle=request.allow_pickle, cache=request.cache
+    )
+    problem = ClassifyProblem(tuple(task.classnames), tuple(task.templates), task.descriptions)
+    predict = method.predictor(encoder, problem, batch_size=request.batch_size)
+    manifest = {
+        "model": encoder.name,
+        "model_fingerprint": encoder.fingerprint,
+        "method": {"name": request.method, "config": to_json(method.config)},
+        "request": to_json(request),
+        "device": str(device),
+        "environment": environment(),
+    }
+    shard = None if place is None else (place.rank, place.world, place.barrier)
+    start = partial(run, task, predict, out=folder, manifest=manifest, shard=shard, progress=progress)
+    start(resume=request.resume, limit=request.limit, seed=request.seed)
+    first = place is None or place.rank == 0
+    report = write_run_report(folder, task=task) if request.report and first else None
+    return Outcome(folder, read_json(folder / "results.json"), report)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises: UsageError: if files cannot be written into ``folder``; found before a model is loaded, not after."""
+    probe = folder / f".permafrost-probe.{os.getpid()}"
+    atomic_write_bytes(probe, b"")
+    probe.unlink(missing_ok=True)
+
+
+def write_run_report(folder: Path, *, compare: Sequence[Path] = (), task: ClassifyTask | None = None) -> Path:
+    """report.html of a run folder, with thumbnails where the run's images are still there.
+
+    Raises: DataNotFound: if ``folder`` is not a run.
+    """
+    from evals.records import read_run
+    from evals.report import write_report
+
+    run = read_run(folder)
+    if task is None:
+        task = _task_again(run.manifest)
+    return write_report(folder, images=None if task is None else _images(task), compare=compare)
+
+
+def _task_again(manifest: Mapping[str, Any]) -> ClassifyTask | None:
+    """The task of a finished run, or None if its data are no longer where they were: the report then has no thumbnails."""
+    from evals.tasks import get_task
+
+    asked = manifest.get("request") or {}
+    names = asked.get("classnames")
+    try:
+        task = get_task(manifest["task"], data=asked.get("data"), classnames=Path(names) if names else None)
+    except PermafrostError:
+        return None
+    return task if task.data_fingerprint() == manifest.get("data_fingerprint") else None
+
+
+def _images(task: ClassifyTask) -> Callable[[str], Image]:
+    """Sample id -> its image, opened when asked for."""
+    sources = {sample.id: sample.image for sample in task.samples()}
+
+    def open_one(sample_id: str) -> Image:
+        source = sources.get(sample_id)
+        if source is None:
+            raise ImageError(f"{sample_id} has no image")
+        return source.load()
+
+    return open_one
