@@ -1,0 +1,340 @@
+"""From views to the values that the templates print: sentences, table rows, figures and thumbnails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from evals.records import compare_runs
+from evals.report import confusion, figures
+from evals.report.svg import clean, nice_domain, nice_ticks
+from evals.report.thumbnails import Thumbnails
+from evals.report.view import ClassRow, Measured, Row, RunView
+from evals.report.wording import counted, duration, finite, metric_wording, p_value, points, share, shown, shown_interval
+
+MOST_BARS = 40  # classes that all get a bar; beyond, the best and the worst do
+MOST_LISTED = 1000  # rows of the full class table
+MOST_FAILURES = 100
+
+Context = dict[str, Any]
+FULL: tuple[float, float] = (0.0, 1.0)
+FIFTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def headline(view: RunView) -> tuple[str, str]:
+    """The first sentence of a page and the one after it."""
+    main = view.main
+    if main is None or main.value is None:
+        if not view.rows:
+            return f"{view.model} on {view.title}: nothing has been evaluated yet", "The run folder holds no samples."
+        if view.n_failed == len(view.rows):
+            reason = "Every sample failed; the reasons are listed below."
+            return f"{view.model} on {view.title}: no image could be scored", reason
+        return f"{view.model} on {view.title}: no score yet", f"{counted(len(view.rows), 'sample')} are in; the run is not finished."
+    words = metric_wording(main.name)
+    n = main.n if main.n is not None else view.n - view.n_failed
+    if main.name == "top1":
+        first = f"{view.model} names {share(main.value)} of {counted(n, 'image')} correctly"
+    else:
+        first = f"{view.model} on {view.title}: {words.title} {shown(main.value, words)}"
+    second = []
+    if main.ci is not None:
+        second.append(f"The 95\u00a0% interval runs from {shown_interval(main.ci, words)}.")
+    if view.chance is not None and main.name == "top1":
+        second.append(f"Guessing among {view.n_classes:,} classes would get {share(view.chance)}.")
+    if view.n_failed:
+        verb = "is" if view.n_failed == 1 else "are"
+        second.append(f"{counted(view.n_failed, 'image')} could not be scored and {verb} left out.")
+    return first, " ".join(second)
+
+
+def metric_rows(view: RunView) -> list[Context]:
+    """One row a metric, with its interval drawn on 0 to 100 % where the metric is a fraction."""
+    rows = []
+    for metric in view.metrics:
+        words = metric_wording(metric.name)
+        inside = metric.value is not None and 0 <= metric.value <= 1 and metric.name != "srcc"
+        chance = view.chance if metric.name in ("top1", "mean_per_class_recall") else None
+        rows.append(
+            {
+                "name": metric.name,
+                "title": words.title,
+                "meaning": words.meaning,
+                "raw": metric.value,
+                "value": shown(metric.value, words),
+                "interval": shown_interval(metric.ci, words),
+                "n": metric.n,
+                "bar": figures.interval_bar(metric.value, metric.ci, label=spoken(metric), reference=chance, ticks=FIFTHS) if inside else None,
+            }
+        )
+    return rows
+
+
+def spoken(metric: Measured) -> str:
+    """A metric and its interval in words, for a figure's accessible name."""
+    words = metric_wording(metric.name)
+    interval = f", 95 % interval {shown_interval(metric.ci, words)}" if metric.ci else ""
+    return f"{words.title}: {shown(metric.value, words)}{interval}"
+
+
+def full_axis() -> Markup:
+    """The 0 to 100 % axis above a column of bars."""
+    return figures.axis(FULL, ticks=(0.0, 0.5, 1.0), labels=("0", "50", "100\u00a0%"))
+
+
+def hero(view: RunView) -> Markup | None:
+    """The headline's number on its line, or None where it is no fraction."""
+    main = view.main
+    if main is None or main.value is None or not 0 <= main.value <= 1:
+        return None
+    return figures.interval_bar(main.value, main.ci, label=spoken(main), reference=view.chance, ticks=FIFTHS)
+
+
+def shot(view: RunView, row: Row, thumbnails: Thumbnails, *, key: str | None = None) -> Context:
+    """One thumbnail with what was answered and what it is. ``key`` is the id under which the image is asked for."""
+    said, truth = view.class_title(row.predicted), view.class_title(row.label)
+    return {
+        "id": clean(row.id, 80),
+        "image": row.image,
+        "uri": thumbnails.uri(key if key is not None else row.id),
+        "said": said,
+        "truth": truth,
+        "raw": row.confidence,
+        "confidence": None if row.confidence is None else share(row.confidence, 0 if row.confidence < 0.995 else 1),
+        "alt": clean(f"{truth}, taken for {said}" if row.right is False else truth, 160),
+    }
+
+
+def shots(view: RunView, rows: Sequence[Row], thumbnails: Thumbnails) -> list[Context]:
+    return [shot(view, row, thumbnails) for row in rows]
+
+
+def class_rows(rows: Sequence[ClassRow]) -> list[Context]:
+    return [
+        {
+            "name": one.name,
+            "n": one.n,
+            "right": one.right,
+            "answered": one.answered,
+            "raw": one.recall,
+            "recall": share(one.recall),
+            "precision": share(one.right / one.answered) if one.answered else "never answered",
+            "bar": figures.recall_bar(one.recall, one.ci, label=f"{clean(one.name, 60)}: {one.right} of {one.n} recognised"),
+        }
+        for one in rows
+    ]
+
+
+def class_section(view: RunView) -> Context | None:
+    """Per-class recall: every class when they are few, else the weakest and the strongest and one table of all."""
+    rows = view.classes
+    if not rows:
+        return None
+    if len(rows) <= MOST_BARS:
+        return {"groups": [("", class_rows(rows))], "all": [], "n": len(rows)}
+    groups = [("The 20 weakest classes", class_rows(rows[::-1][:20])), ("The 10 strongest classes", class_rows(rows[:10]))]
+    return {"groups": groups, "all": class_rows(rows[:MOST_LISTED]), "n": len(rows)}
+
+
+def confusion_section(view: RunView) -> Context | None:
+    """The matrix and the most confused pairs."""
+    counts = view.counts
+    if counts is None or len(counts) < 2:
+        return None
+    names = [view.class_title(index) for index in range(len(counts))]
+    wrong = int(counts.sum() - counts.trace())
+    pairs = confusion.most_confused(counts)
+    label = f"Confusion matrix of {len(counts)} classes: {counts.trace()} right and {wrong} wrong answers."
+    if pairs:
+        label += f" Most often confused: {clean(names[pairs[0].true], 60)}, taken for {clean(names[pairs[0].predicted], 60)}, {pairs[0].n} times."
+    return {
+        "matrix": confusion.matrix(counts, names, label=label),
+        "block": -(-len(counts) // confusion.MOST_CLASSES) if len(counts) > confusion.MOST_CLASSES else 0,
+        "pairs": [
+            {"truth": names[one.true], "said": names[one.predicted], "n": one.n, "raw": one.share, "share": share(one.share)} for one in pairs
+        ],
+        "wrong": wrong,
+    }
+
+
+def calibration_section(view: RunView) -> Context | None:
+    """The reliability diagram with the calibration error and a sentence that says which way it is off."""
+    bins = [one for one in view.bins if one.n]
+    if not bins:
+        return None
+    n = sum(one.n for one in bins)
+    confidence = sum(one.n * one.confidence for one in bins) / n
+    accuracy = sum(one.n * one.accuracy for one in bins) / n
+    gap = confidence - accuracy
+    ece = next((metric for metric in view.metrics if metric.name == "ece" and metric.value is not None), None)
+    if abs(gap) < 0.01:
+        verdict = "on average its confidence is honest"
+    else:
+        verdict = f"it is {'over' if gap > 0 else 'under'}-confident by {100 * abs(gap):.1f} points on average"
+    sentence = f"Mean confidence is {share(confidence)} and {share(accuracy)} of the answers are right: {verdict}."
+    return {
+        "figure": figures.reliability(view.bins, label=f"Reliability diagram in {len(bins)} bins. {sentence}"),
+        "sentence": sentence,
+        "ece": None if ece is None else {"raw": ece.value, "value": share(ece.value or 0.0), "interval": shown_interval(ece.ci, metric_wording("ece"))},
+        "bins": [
+            {"range": f"{100 * one.low:.0f} to {share(one.high, 0)}", "n": one.n, "confidence": share(one.confidence), "accuracy": share(one.accuracy)}
+            for one in bins
+        ],
+    }
+
+
+def failure_section(view: RunView) -> Context | None:
+    if not view.n_failed:
+        return None
+    listed = [{"id": clean(row.id, 200), "image": clean(row.image, 300), "error": row.error} for row in view.failed[:MOST_FAILURES]]
+    return {"rows": listed, "n": view.n_failed, "hidden": max(0, view.n_failed - len(listed))}
+
+
+def facts(view: RunView) -> list[tuple[str, str]]:
+    """What was run, as pairs of a word and a value, in the order in which one asks."""
+    manifest = view.manifest
+    config = view.results.get("method", manifest.get("method"))
+    options = config.get("config") if isinstance(config, Mapping) else None
+    found: list[tuple[str, object]] = [
+        ("Task", view.task),
+        ("Data", view.results.get("data", manifest.get("data"))),
+        ("Model", view.model),
+        ("Method", view.method),
+        ("Options", _short_json(options) if options else None),
+        ("Samples", f"{view.n:,}" + (f", {view.n_failed:,} failed" if view.n_failed else ", none failed")),
+        ("Status", view.status),
+        ("Time", duration(finite(view.results.get("seconds", manifest.get("seconds"))))),
+    ]
+    seen = {"schema", "task", "data", "model", "method", "status", "seconds", "classnames", "n", "n_failed", "environment"}
+    named = {"started": "Started", "finished": "Finished", "seed": "Seed", "limit": "Limit", "device": "Device", "dtype": "Precision"}
+    for key, value in manifest.items():
+        if key in seen or value in (None, "", [], {}):
+            continue
+        found.append((named.get(key, clean(key, 40).replace("_", " ").capitalize()), _fact(key, value)))
+    found.extend(_environment(manifest.get("environment")))
+    return [(word, clean(value, 400)) for word, value in found if value not in (None, "")]
+
+
+def _environment(value: object) -> list[tuple[str, object]]:
+    """Versions and the state of the source tree, as ``evals.provenance`` writes them."""
+    if not isinstance(value, Mapping):
+        return []
+    packages = value.get("packages")
+    source = value.get("source")
+    found: list[tuple[str, object]] = [("Permafrost", value.get("permafrost"))]
+    if isinstance(source, Mapping) and source.get("commit"):
+        found.append(("Source", str(source["commit"])[:10] + (", with uncommitted changes" if source.get("dirty") else "")))
+    found.append(("Python", ", ".join(str(value[key]) for key in ("python", "platform") if value.get(key))))
+    if isinstance(packages, Mapping):
+        shown_packages = ("torch", "transformers", "open_clip_torch", "numpy", "pillow")
+        found.append(("Packages", ", ".join(f"{name} {packages[name]}" for name in shown_packages if packages.get(name))))
+    return found
+
+
+def _fact(key: str, value: object) -> str:
+    if isinstance(value, str):
+        return value[:12] if "fingerprint" in key or "hash" in key or key.endswith("sha256") else value
+    if isinstance(value, Mapping) and ("hash" in key or "fingerprint" in key):
+        return ", ".join(f"{name} {str(one)[:12]}" for name, one in value.items())
+    return _short_json(value)
+
+
+def _short_json(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} = {_short_json(one) if one is not None else 'default'}" for key, one in value.items())
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def manifest_text(view: RunView) -> str:
+    """The whole manifest as indented JSON, long class lists cut."""
+    shown_manifest = dict(view.manifest)
+    if len(view.classnames) > 60:
+        shown_manifest["classnames"] = [*view.classnames[:60], f"... and {len(view.classnames) - 60} more"]
+    lines = json.dumps(shown_manifest, indent=2, ensure_ascii=False, default=str).split("\n")
+    return "\n".join(clean(line, 500) for line in lines[:600])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the same samples and the statistics of their difference (``b`` minus ``a``)."""
+
+    a: RunView
+    b: RunView
+    stats: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, a: str | Path, b: str | Path) -> Pair:
+        """Raises what ``evals.records.compare_runs`` raises if the runs cannot be compared."""
+        return cls(RunView.read(a), RunView.read(b), compare_runs(a, b))
+
+
+def names_apart(a: RunView, b: RunView) -> tuple[str, str]:
+    """What to call two runs: by what differs between them."""
+    if a.model != b.model:
+        if a.method != b.method:
+            return f"{a.model} with {a.method}", f"{b.model} with {b.method}"
+        return a.model, b.model
+    if a.method != b.method:
+        return a.method, b.method
+    return clean(a.folder.name, 60), clean(b.folder.name, 60)
+
+
+def pair_section(pair: Pair, thumbnails: Thumbnails | None = None, *, most: int = 12) -> Context:
+    """A paired comparison: the sentence, the four outcomes, the difference on its line, what was repaired and broken."""
+    stats = pair.stats
+    name_a, name_b = names_apart(pair.a, pair.b)
+    value, ci = float(stats["difference"]["value"]), tuple(float(bound) for bound in stats["difference"]["ci95"])
+    p = finite(stats["mcnemar_p"])
+    domain = nice_domain([value, *ci, 0.0], bounds=(-1.0, 1.0))
+    ticks = nice_ticks(*domain, most=5)
+    outcomes = [(key, int(stats[key])) for key in ("both_right", "only_b", "only_a", "both_wrong")]
+    counts = dict(outcomes)
+    label = f"Both right {counts['both_right']}, only {name_b} {counts['only_b']}, only {name_a} {counts['only_a']}, both wrong {counts['both_wrong']}"
+    shown_ci = f"{points(ci[0])} to {points(ci[1])}"
+    return {
+        "a": name_a,
+        "b": name_b,
+        "task": pair.b.title,
+        "n": int(stats["n"]),
+        "sentence": _difference_sentence(name_a, name_b, value, ci, p),
+        "raw": value,
+        "value": points(value),
+        "interval": shown_ci,
+        "p": p_value(p),
+        "p_raw": p,
+        "counts": counts,
+        "bar": figures.paired_bar(counts["both_right"], counts["only_a"], counts["only_b"], counts["both_wrong"], label=label),
+        "axis": figures.axis(domain, ticks=ticks, labels=[points(tick) if tick else "0" for tick in ticks]),
+        "line": figures.interval_bar(value, (ci[0], ci[1]), label=f"Difference {points(value)} points, 95 % interval {shown_ci}", domain=domain, reference=0.0, ticks=ticks),
+        "notes": [clean(note) for note in stats.get("notes", ())],
+        "repaired": _changed(pair, thumbnails, True, most),
+        "broken": _changed(pair, thumbnails, False, most),
+    }
+
+
+def _difference_sentence(a: str, b: str, value: float, ci: Sequence[float], p: float | None) -> str:
+    if value == 0:
+        return f"{a} and {b} get the same number right."
+    better, worse = (b, a) if value > 0 else (a, b)
+    sentence = f"{better} gets {100 * abs(value):.1f} points more right than {worse}"
+    certain = ci[0] > 0 or ci[1] < 0
+    if p is not None and p >= 0.05 and not certain:
+        return sentence + "; a difference this small can be chance."
+    if p is not None and p < 0.05 and certain:
+        return sentence + ", more than chance explains."
+    return sentence + "; the evidence is on the border of chance."
+
+
+def _changed(pair: Pair, thumbnails: Thumbnails | None, repaired: bool, most: int) -> list[Context]:
+    """Samples that only ``b`` (repaired) or only ``a`` (broken) is right on, shown with the wrong answer, most confident first."""
+    if thumbnails is None or thumbnails.images is None:
+        return []
+    others = {row.id: row for row in (pair.b if repaired else pair.a).answered}
+    wrong_side = pair.a if repaired else pair.b
+    rows = [row for row in wrong_side.mistakes if row.id in others and others[row.id].right]
+    return shots(wrong_side, rows[:most], thumbnails)
