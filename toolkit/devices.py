@@ -23,13 +23,14 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     kind, _, index = text.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (":" in text and not (index.isdecimal() and kind != "cpu")):
         raise unknown_name("device", text, ("auto", "cpu", "cuda", "cuda:0", "mps"))
+    hint = "use --device auto or --device cpu"
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
             present = f"this machine has {count}" if count else "this machine has none that PyTorch can use"
-            raise MissingError(f"the device {text!r} was asked for, and of CUDA devices {present}", hint="use --device auto or --device cpu")
+            raise MissingError(f"the device {text!r} was asked for, and of CUDA devices {present}", hint=hint)
     if kind == "mps" and (int(index or 0) > 0 or not torch.backends.mps.is_available()):
-        raise MissingError(f"the device {text!r} was asked for, and this machine has none", hint="use --device auto or --device cpu")
+        raise MissingError(f"the device {text!r} was asked for, and this machine has none", hint=hint)
     return torch.device(text)
 
 

@@ -1,0 +1,211 @@
+"""Reading and editing what passes through a frozen model. The one place that registers hooks.
+
+>>> with HookSession(model) as session:                        # doctest: +SKIP
+...     blocks = session.read("vision.block:-1")
+...     model(pixels)
+>>> blocks.last.shape                                          # doctest: +SKIP
+torch.Size([1, 145, 384])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from toolkit.errors import ShapeError, UsageError
+from toolkit.sites import Site, module_of, resolve
+
+T = TypeVar("T")
+Action = Callable[[Tensor], Tensor | None]
+
+__all__ = ["Captured", "HookSession"]
+
+
+class Captured:
+    """What passed one site: one detached copy for each call of its module, oldest first."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+
+    @property
+    def last(self) -> Tensor:
+        """The newest one. Raises: UsageError: if the module was not called."""
+        if not self.tensors:
+            raise UsageError("nothing was captured: the module of this site has not been called")
+        return self.tensors[-1]
+
+    def clear(self) -> None:
+        self.tensors.clear()
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.tensors[index]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.tensors)
+
+
+class _Stop(BaseException):
+    """Leaves a forward pass early. Not an Exception: no ``except Exception`` on the way out may take it for a failure."""
+
+    def __init__(self, session: HookSession) -> None:
+        super().__init__("a forward pass was stopped outside of the session that asked for it")
+        self.session = session
+
+
+class HookSession:
+    """Hooks that live as long as a ``with`` block and are gone after it, however it ends.
+
+    ``read``, ``edit`` and ``stop_after`` may be called before the block (they are armed when it begins) or in it. Actions on
+    one site happen in the order of the calls; stopping comes last. Only own hooks are removed; others stay as they are.
+    A session can be used for several blocks one after the other, not for two at once.
+
+    Args:
+        model: nn.Module, or an encoder or answerer that holds one.
+    """
+
+    def __init__(self, model: object) -> None:
+        self.model = module_of(model)
+        self._taps: dict[nn.Module, _Tap] = {}
+        self._open = False
+
+    def read(self, site: Site | str, *, cpu: bool = False) -> Captured:
+        """Keep a detached copy of what the module at ``site`` returns, at every call.
+
+        Args:
+            cpu: move the copies to the CPU.
+        Returns: the list that fills while the model runs. Of several outputs the first tensor is kept.
+        Raises: SiteNotFound.
+        """
+        captured = Captured()
+
+        def keep(output: Tensor) -> None:
+            # A copy: what follows in the model may write into its input (residual sums, activations in place).
+            captured.tensors.append(output.detach().to("cpu" if cpu else output.device, copy=True))
+
+        self._tap(site).actions.append(keep)
+        return captured
+
+    def edit(self, site: Site | str, function: Callable[[Tensor], Tensor]) -> None:
+        """Replace what the module at ``site`` returns by ``function`` of it; of several outputs, the first tensor.
+
+        The result must have the same shape, dtype and device; otherwise the forward pass raises ShapeError.
+        Raises: SiteNotFound.
+        """
+        name = str(site)
+
+        def replace(output: Tensor) -> Tensor:
+            result = function(output)
+            if not isinstance(result, Tensor) or (result.shape, result.dtype, result.device) != (output.shape, output.dtype, output.device):
+                raise ShapeError(f"an edit at {name} gave {_describe(result)}; expected {_describe(output)}")
+            return result
+
+        self._tap(site).actions.append(replace)
+
+    def stop_after(self, site: Site | str) -> None:
+        """Compute nothing behind ``site``. The forward pass then returns nothing: wrap it in ``run``, or let it end the block.
+
+        Raises: SiteNotFound.
+        """
+        self._tap(site).stop = True
+
+    def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
+        """``function(*args, **kwargs)``; None if it was stopped by ``stop_after`` of this session."""
+        try:
+            return function(*args, **kwargs)
+        except _Stop as stop:
+            if stop.session is not self:
+                raise
+            return None
+
+    def close(self) -> None:
+        """Remove all hooks of this session. What was read stays."""
+        self._open = False
+        for tap in self._taps.values():
+            tap.remove()
+
+    def __enter__(self) -> HookSession:
+        if self._open:
+            raise UsageError("this HookSession is open already", hint="use a second HookSession for a block within the block")
+        self._open = True
+        try:
+            for tap in self._taps.values():
+                tap.register()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        self.close()
+        return isinstance(error, _Stop) and error.session is self
+
+    def _tap(self, site: Site | str) -> _Tap:
+        module = resolve(self.model, site)
+        if module not in self._taps:
+            self._taps[module] = _Tap(self, module)
+            if self._open:
+                self._taps[module].register()
+        return self._taps[module]
+
+
+class _Tap:
+    """The one hook of a session on one module."""
+
+    def __init__(self, session: HookSession, module: nn.Module) -> None:
+        self.session = session
+        self.module = module
+        self.actions: list[Action] = []
+        self.stop = False
+
+    def register(self) -> None:
+        self.module.register_forward_hook(self)
+
+    def remove(self) -> None:
+        # By identity and not by the handle: an interrupt can come after the hook is in place and before the handle is kept.
+        hooks = self.module._forward_hooks
+        for key in [key for key, hook in hooks.items() if hook is self]:
+            del hooks[key]
+
+    def __call__(self, module: nn.Module, args: object, output: Any) -> Any:
+        tensor = first = _first_tensor(output)
+        for action in self.actions:
+            changed = action(tensor)
+            tensor = tensor if changed is None else changed
+        if self.stop:
+            raise _Stop(self.session)
+        return None if tensor is first else _with_first(output, tensor)
+
+
+def _first_tensor(output: Any) -> Tensor:
+    if isinstance(output, Tensor):
+        return output
+    items = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
+    tensor = next((item for item in items if isinstance(item, Tensor)), None)
+    if tensor is None:
+        raise ShapeError(f"a module returned {_describe(output)}; expected a tensor, or a tuple or mapping with one")
+    return tensor
+
+
+def _with_first(output: Any, tensor: Tensor) -> Any:
+    """``output`` with its first tensor replaced, in a container of the same kind."""
+    if isinstance(output, Tensor):
+        return tensor
+    if isinstance(output, Mapping):
+        items = dict(output)
+        items[next(key for key, item in items.items() if isinstance(item, Tensor))] = tensor
+        return type(output)(**items)
+    items_list = list(output)
+    items_list[next(index for index, item in enumerate(items_list) if isinstance(item, Tensor))] = tensor
+    return type(output)(*items_list) if hasattr(output, "_fields") else type(output)(items_list)
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)} on {value.device}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,217 @@
+"""The one map from site names to modules, per architecture. No other file knows a dotted module path.
+
+An architecture is recognised by its structure, never by the name of a model or of a class: paths move between versions of
+the libraries, and several alternatives stand side by side here. Covered are the dual encoders of transformers (CLIP, SigLIP,
+SigLIP 2, VisionTextDualEncoder) and of open_clip (ViT, timm ViT and ResNet towers), and multimodal language models of
+LLaVA's, Qwen-VL's and Idefics' kind; single towers and plain causal language models come with them.
+
+Sites with layers: ``vision.block``, ``vision.attn``, ``text.block``, ``text.attn``, ``lm.block``, ``lm.attn``, ``lm.mlp``.
+Single sites: ``vision.patch_embed``, ``vision.norm``, ``vision.proj``, ``text.embed``, ``text.norm``, ``text.proj``,
+``projector``, ``lm.embed``, ``lm.norm``, ``lm.head``. The norms are a tower's last ones; the output of ``vision.proj`` and
+``text.proj`` is the embedding in the joint space before normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from toolkit.errors import SiteNotFound, UsageError, unknown_name
+
+__all__ = ["Site", "known_sites", "path_of", "resolve"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a model.
+
+    Attributes:
+        name: for example ``"lm.attn"``.
+        layer: index of the layer, for sites that have layers; negative ones count from the end.
+    """
+
+    name: str
+    layer: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.layer is None else f"{self.name}:{self.layer}"
+
+    @classmethod
+    def parse(cls, text: str) -> Site:
+        """``"lm.attn:-1"`` -> ``Site("lm.attn", -1)``; ``"projector"`` -> ``Site("projector")``.
+
+        Raises: UsageError: if what follows the colon is not a whole number.
+        >>> Site.parse("vision.block:3")
+        Site(name='vision.block', layer=3)
+        """
+        name, colon, layer = text.partition(":")
+        try:
+            return cls(name, int(layer) if colon else None)
+        except ValueError as error:
+            raise UsageError(f"the layer of {text!r} is not a whole number", hint="for example: vision.block:-1") from error
+
+
+@dataclass(frozen=True)
+class _Tower:
+    """Where the parts of one tower may be. All alternatives are tried in order; the first that exists counts.
+
+    Attributes:
+        roots: paths of the tower in the model; a root counts only if its entry and its blocks are found in it.
+        blocks: each alternative is one or several lists of blocks, one after the other.
+        entry: (site, alternatives) of the module that turns input into tokens.
+        parts: site -> alternatives within every block.
+        single: site -> alternatives within the tower.
+    """
+
+    roots: tuple[str, ...]
+    blocks: tuple[tuple[str, ...], ...]
+    entry: tuple[str, tuple[str, ...]]
+    parts: Mapping[str, tuple[str, ...]]
+    single: Mapping[str, tuple[str, ...]]
+
+
+_ATTENTION = ("self_attn", "attn", "attention")
+_TOWERS = {
+    "vision": _Tower(
+        roots=(
+            "vision_model.vision_model", "vision_model", "visual.trunk", "visual", "model.vision_tower.vision_model",
+            "model.vision_tower", "vision_tower.vision_model", "vision_tower", "model.visual", "model.vision_model", "",
+        ),
+        blocks=(
+            ("encoder.layers",), ("encoder.layer",), ("layers",), ("transformer.resblocks",), ("transformer.layers",), ("blocks",),
+            ("layer1", "layer2", "layer3", "layer4"),
+        ),
+        entry=("vision.patch_embed", (
+            "embeddings.patch_embedding", "embeddings.patch_embeddings", "patch_embed", "patch_conv", "conv1",
+        )),
+        parts={"vision.attn": _ATTENTION},
+        single={"vision.norm": ("post_layernorm", "ln_post", "layernorm", "norm", "fc_norm")},
+    ),
+    "text": _Tower(
+        roots=("text_model.text_model", "text_model", "text.transformer", "text", ""),
+        blocks=(("encoder.layers",), ("encoder.layer",), ("transformer.resblocks",)),
+        entry=("text.embed", ("embeddings.token_embedding", "embeddings.word_embeddings", "token_embedding")),
+        parts={"text.attn": _ATTENTION},
+        single={"text.norm": ("final_layer_norm", "ln_final")},
+    ),
+    "lm": _Tower(
+        roots=("model.language_model", "language_model.model", "language_model", "model.text_model", "model"),
+        blocks=(("layers",),),
+        entry=("lm.embed", ("embed_tokens",)),
+        parts={"lm.attn": ("self_attn",), "lm.mlp": ("mlp", "feed_forward", "block_sparse_moe")},
+        single={"lm.norm": ("norm",)},
+    ),
+}  # fmt: skip
+_JOINT = {
+    "vision.proj": ("visual_projection", "vision_model.head", "visual"),
+    "text.proj": ("text_projection", "text_model.head", "text"),
+}
+_LANGUAGE = {
+    "lm.head": ("lm_head", "language_model.lm_head"),
+    "projector": ("model.multi_modal_projector", "multi_modal_projector", "model.connector", "model.visual.merger", "visual.merger"),
+}
+
+
+def resolve(model: object, site: Site | str) -> nn.Module:
+    """The module at ``site``.
+
+    Args:
+        model: nn.Module, or an encoder or answerer that holds one as ``.module``.
+        site: a Site, or its text (``"vision.block:-1"``).
+    Raises: SiteNotFound: if the model has no such site or layer. UsageError: if a layer is needed and not given, or the reverse.
+    """
+    return module_of(model).get_submodule(path_of(model, site))
+
+
+def path_of(model: object, site: Site | str) -> str:
+    """The dotted path of ``site``, as ``named_modules`` spells it: for skip lists and audits. Raises: as ``resolve``."""
+    site = Site.parse(site) if isinstance(site, str) else site
+    layered, single = _survey(module_of(model))
+    if site.name in single:
+        if site.layer is not None:
+            raise UsageError(f"the site {site.name!r} has no layers", hint=f"leave the {site.layer} out")
+        return single[site.name]
+    if site.name not in layered:
+        if not layered and not single:
+            raise SiteNotFound(f"the architecture of {type(module_of(model)).__name__} is not known", hint="known ones: toolkit/sites.py")
+        raise unknown_name("site", site.name, [*layered, *single], SiteNotFound)
+    paths = layered[site.name]
+    if site.layer is None:
+        raise UsageError(f"the site {site.name!r} needs a layer", hint=f"0 to {len(paths) - 1}, or -1 for the last one")
+    if not -len(paths) <= site.layer < len(paths):
+        raise SiteNotFound(f"there is no layer {site.layer} of {site.name!r}", hint=f"this model has {len(paths)}: 0 to {len(paths) - 1}")
+    return paths[site.layer]
+
+
+def known_sites(model: object) -> dict[str, int]:
+    """The sites of this model: name -> number of layers, 0 for a single module. Empty for an unknown architecture."""
+    layered, single = _survey(module_of(model))
+    return {**{name: len(paths) for name, paths in layered.items()}, **dict.fromkeys(single, 0)}
+
+
+def module_of(model: object) -> nn.Module:
+    """The nn.Module that ``model`` is or holds. Raises: UsageError: if it is neither."""
+    module = model if isinstance(model, nn.Module) else getattr(model, "module", None)
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"a {type(model).__name__} is not a model", hint="give a torch.nn.Module or a loaded encoder")
+    return module
+
+
+def _survey(model: nn.Module) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """All sites of the model: (name -> paths of its layers, name -> path)."""
+    layered: dict[str, list[str]] = {}
+    single: dict[str, str] = {}
+    for name, tower in _TOWERS.items():
+        for root in tower.roots:
+            if _survey_tower(model, root, name, tower, layered, single):
+                break
+    outside = {**(_JOINT if "vision.block" in layered and "text.block" in layered else {}), **(_LANGUAGE if "lm.block" in layered else {})}
+    for name, alternatives in outside.items():
+        path = next(_existing(model, "", alternatives), None)
+        if path is not None:
+            single[name] = path
+    return layered, single
+
+
+def _survey_tower(
+    model: nn.Module, root: str, name: str, tower: _Tower, layered: dict[str, list[str]], single: dict[str, str]
+) -> bool:  # fmt: skip
+    """Add the sites of a tower at ``root``. Returns: False, with nothing added, if there is no such tower."""
+    entry = next(_existing(model, root, tower.entry[1]), None)
+    blocks = _blocks(model, root, tower)
+    if entry is None or not blocks:
+        return False
+    single[tower.entry[0]] = entry
+    layered[f"{name}.block"] = blocks
+    for part, alternatives in tower.parts.items():
+        paths = [path for block in blocks if (path := next(_existing(model, block, alternatives), None))]
+        if len(paths) == len(blocks):  # a part that only some blocks have would shift the layer numbers
+            layered[part] = paths
+    for part, alternatives in tower.single.items():
+        path = next(_existing(model, root, alternatives), None)
+        if path is not None:
+            single[part] = path
+    return True
+
+
+def _blocks(model: nn.Module, root: str, tower: _Tower) -> list[str]:
+    for lists in tower.blocks:
+        paths = [path for part in lists for path in _existing(model, root, (part,))]
+        containers = [model.get_submodule(path) for path in paths]
+        if len(paths) == len(lists) and all(isinstance(container, (nn.ModuleList, nn.Sequential)) for container in containers):
+            return [f"{path}.{child}" for path, container in zip(paths, containers, strict=True) for child, _ in container.named_children()]
+    return []
+
+
+def _existing(model: nn.Module, root: str, alternatives: tuple[str, ...]) -> Iterator[str]:
+    """Those paths that lead to a module that does something."""
+    for alternative in alternatives:
+        path = f"{root}.{alternative}" if root else alternative
+        try:
+            module = model.get_submodule(path)
+        except AttributeError:
+            continue
+        if not isinstance(module, nn.Identity):
+            yield path
