@@ -1,0 +1,33 @@
+"""The methods, by name. The table names modules and imports none: listing methods loads no library."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from toolkit.config import build_config
+from toolkit.errors import unknown_name
+from toolkit.types import JSON
+
+METHODS: dict[str, str] = {
+    "zero-shot": "toolkit.methods.descriptions.zero_shot:ZeroShot",
+}
+"""Name on the command line -> "module:Class". The class has ``Config``, a frozen dataclass, and takes one."""
+
+
+def list_methods() -> list[str]:
+    """The names of all methods."""
+    return sorted(METHODS)
+
+
+def build_method(name: str, options: Mapping[str, JSON] | None = None) -> Any:
+    """The method called ``name`` with ``options``. Raises: UsageError: for an unknown name or option, with near matches."""
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    module, _, attribute = METHODS[name].partition(":")
+    method = getattr(importlib.import_module(module), attribute)
+    return method(build_config(method.Config, options or {}))
+
+
+__all__ = ["METHODS", "build_method", "list_methods"]

@@ -1,0 +1,1 @@
+"""Classification of images by texts, with a frozen dual encoder."""

@@ -1,0 +1,118 @@
+"""Text encoding that does no work twice and none for padding.
+
+In a causal text tower that pools at the end-of-text token, nothing behind that token has an influence on the result. So unique
+texts are sorted by length and encoded in buckets, each cut to its own longest text (``lengths`` tells how much of a text
+counts). On first use a guard encodes a few texts both ways, and keeps the full length from then on if they differ.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from toolkit.errors import UsageError
+
+_log = logging.getLogger(__name__)
+
+CHUNK = 16_384  # texts that are tokenized at once: bounds the memory for very many texts
+GUARD_TEXTS = 8
+GUARD_TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+"""Largest accepted difference of unit embeddings, trimmed against full. Half precision rounds differently for other shapes."""
+
+Tokens = dict[str, Tensor]
+
+
+class TextTower(Protocol):
+    """A library's tokenizer and text tower."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def tokenize(self, texts: list[str]) -> Tokens:
+        """(N, L) tensors exactly as the library makes them, L the same for all, on the CPU."""
+
+    def lengths(self, tokens: Tokens) -> Tensor | None:
+        """(N,) how many leading positions have an influence on each text's embedding; None if the tower needs all."""
+
+    def count_cut(self, texts: list[str], tokens: Tokens) -> int:
+        """How many of the texts were longer than the tower's context and lost their end."""
+
+    def features(self, tokens: Tokens) -> Tensor:
+        """(N, D) embeddings, not normalised, of tokens on the model's device, cut to any length that ``lengths`` allows."""
+
+
+class TextEncoder:
+    """Encodes texts with one tower on one device."""
+
+    def __init__(self, tower: TextTower, device: torch.device, dtype: torch.dtype) -> None:
+        self.tower, self.device, self.dtype = tower, device, dtype
+        self.trim: bool | None = None  # unknown until the guard has looked
+
+    def encode(self, texts: Sequence[str], *, batch_size: int) -> Tensor:
+        """(N, D) float32 on the CPU, L2 norm 1.
+
+        Raises: UsageError: if ``texts`` is one string or holds something else than strings, or batch_size < 1.
+        """
+        if isinstance(texts, str):
+            raise UsageError("texts is one string; expected a list of strings", hint="put it into brackets: [text]")
+        if batch_size < 1:
+            raise UsageError(f"batch_size={batch_size} is not possible", hint="use 1 or more")
+        for text in texts:
+            if not isinstance(text, str):
+                raise UsageError(f"texts holds a {type(text).__name__}; expected strings")
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        unique = list(rows)
+        result = torch.empty(len(unique), self.tower.dim)
+        cut = 0
+        for start in range(0, len(unique), CHUNK):
+            chunk = unique[start : start + CHUNK]
+            tokens = self.tower.tokenize(chunk)
+            cut += self.tower.count_cut(chunk, tokens)
+            result[start : start + len(chunk)] = self._encode_tokens(tokens, batch_size)
+        if cut:
+            _log.warning("%d of %d texts are longer than the model's context and lost their end", cut, len(unique))
+        return result[torch.tensor([rows[text] for text in texts], dtype=torch.long)]
+
+    def _encode_tokens(self, tokens: Tokens, batch_size: int) -> Tensor:
+        width = next(iter(tokens.values())).shape[1]
+        lengths = self.tower.lengths(tokens) if self.trim is not False else None
+        if lengths is None:
+            lengths = torch.full((len(next(iter(tokens.values()))),), width)
+        elif self.trim is None:
+            self.trim = self._guard(tokens, lengths, width)
+            if not self.trim:
+                lengths = torch.full_like(lengths, width)
+        order = torch.argsort(lengths, stable=True)
+        result = torch.empty(len(order), self.tower.dim)
+        for rows in order.split(batch_size):
+            result[rows] = self._forward(tokens, rows, int(lengths[rows].max()))
+        return result
+
+    def _guard(self, tokens: Tokens, lengths: Tensor, width: int) -> bool:
+        """Whether trimmed and full agree on a few of these texts, from the shortest to the longest."""
+        order = torch.argsort(lengths, stable=True)
+        picks = order[torch.linspace(0, len(order) - 1, min(GUARD_TEXTS, len(order))).long()]
+        longest = int(lengths[picks].max())
+        if longest == width:
+            return True
+        difference = (self._forward(tokens, picks, longest) - self._forward(tokens, picks, width)).abs().max().item()
+        if difference <= GUARD_TOLERANCE[self.dtype]:
+            return True
+        _log.warning("this text tower reads behind the end of a text (difference %.1e): encoding at full length, which is slower", difference)
+        return False
+
+    def _forward(self, tokens: Tokens, rows: Tensor, length: int) -> Tensor:
+        batch = {name: tensor[rows, :length].to(self.device) for name, tensor in tokens.items()}
+        with torch.inference_mode():
+            features = self.tower.features(batch).float()
+        return functional.normalize(features, dim=-1).cpu()
+
+
+def first_position_of(ids: Tensor, token: int) -> Tensor:
+    """(N,) position of the first ``token`` in each row of (N, L) ids; 0 where there is none, as both libraries have it."""
+    return (ids == token).int().argmax(dim=-1)
