@@ -1,0 +1,1 @@
+"""How the shipped files were made. Nothing here is installed with the package."""
