@@ -5,7 +5,7 @@ Exit codes: 0 ok, 1 our bug, 2 usage, 3 missing data, weights or dependency, 4 f
 
 from __future__ import annotations
 
-import errno
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 
-CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
@@ -93,25 +92,16 @@ def _load(model: str, *, offline: bool, **how: Any) -> Any:
     return load_encoder(model, offline=offline, **how)
 
 
-def _evaluate(*, show: bool, as_json: bool, **given: Any) -> Any:
-    """Evaluate, print on the first process, return the content of results.json."""
-    from evals.console import print_results, progress_bar
-    from evals.session import EvalRequest, evaluate
-    from toolkit.launch import leave, place
+def _evaluate(request: Any, load: Callable[..., Any] = _load) -> Any:
+    """Evaluate with the real models and methods, alone or as one of the processes of a launcher; the outcome, and who we are."""
+    from evals.console import progress_bar
+    from evals.session import evaluate
+    from toolkit.launch import place
     from toolkit.methods import build_method
 
-    request = EvalRequest(**given)
     here = place(request.device)
-    first = here is None or here.rank == 0
-    try:
-        with progress_bar(request.task, shown=first) as progress:
-            outcome = evaluate(request, load_encoder=_load, build_method=build_method, place=here, progress=progress)
-    finally:
-        if here is not None:
-            leave()
-    if show and first:
-        _show(outcome.results, as_json, print_results, outcome.folder, outcome.report)
-    return outcome.results
+    with progress_bar(request.task, shown=here is None or here.rank == 0) as progress:
+        return evaluate(request, load_encoder=load, build_method=build_method, place=here, progress=progress)
 
 
 def _finish(n_failed: int) -> None:
@@ -126,6 +116,27 @@ def _show(value: Any, as_json: bool, show: Callable[..., None], *more: Any) -> N
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
     else:
         show(value, *more)
+
+
+@cli.command()
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Where to write.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many samples a task.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@json_option
+def demo(output: Path, limit: int | None, device: str, as_json: bool) -> None:
+    """Evaluate the shipped model on rendered goods and on real photos, and write one report of it all.
+
+    \b
+    Example:
+      permafrost demo
+    """
+    from evals.console import print_demo
+    from evals.demo import run_demo
+
+    one_model = functools.partial(_evaluate, load=functools.cache(_load))
+    shown = run_demo(one_model, output, limit=limit, device=device, say=functools.partial(click.echo, err=True))
+    _show(shown.comparisons if as_json else shown, as_json, print_demo)
+    _finish(sum(run.results["n_failed"] for run in shown.runs))
 
 
 @cli.command("eval")
@@ -163,10 +174,19 @@ def eval_command(**given: Any) -> None:
 
     if given.pop("load_in_4bit") | given.pop("load_in_8bit"):
         raise UsageError("image-text encoders are not quantised: they are small", hint="use --dtype bfloat16 to halve their memory")
+    from evals.console import print_results
+    from evals.session import EvalRequest
+    from toolkit.launch import leave
+
     as_json = given.pop("as_json")
     given["options"] = parse_options(given["options"])
-    results = _evaluate(show=True, as_json=as_json, **given)
-    _finish(results["n_failed"])
+    try:
+        outcome = _evaluate(EvalRequest(**given))
+    finally:
+        leave()
+    if os.environ.get("RANK", "0") == "0":
+        _show(outcome.results, as_json, print_results, outcome.folder, outcome.report)
+    _finish(outcome.results["n_failed"])
 
 
 @cli.command()
@@ -267,12 +287,10 @@ def list_command(what: str, contains: str, folder: Path, as_json: bool) -> None:
     """
     from evals.catalogue import list_prompts, list_runs, list_tasks
     from evals.console import print_rows
-    from toolkit.methods import METHODS
-    from toolkit.models import list_models
 
     listing: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "models": lambda: [{"name": name} for name in list_models()],
-        "methods": lambda: [{"name": name, "implementation": place} for name, place in METHODS.items()],
+        "models": _list_models,
+        "methods": _list_methods,
         "tasks": list_tasks,
         "prompts": list_prompts,
         "runs": lambda: list_runs(folder),
@@ -281,63 +299,44 @@ def list_command(what: str, contains: str, folder: Path, as_json: bool) -> None:
     _show(rows, as_json, print_rows)
 
 
-@cli.group()
-def cache() -> None:
-    """The feature cache: what is in it, is it whole, make it smaller.
+def _list_models() -> list[dict[str, Any]]:
+    from toolkit.models import list_models
 
-    \b
-    Example:
-      permafrost cache prune --max-gb 5
-    """
+    return [{"name": name} for name in list_models()]
 
 
-@cache.command("info")
+def _list_methods() -> list[dict[str, Any]]:
+    from toolkit.methods import METHODS
+
+    return [{"name": name, "implementation": place} for name, place in METHODS.items()]
+
+
+@cli.command()
+@click.argument("action", type=click.Choice(["info", "verify", "prune"]))
+@click.option("--max-gb", type=click.FloatRange(min=0), help="prune: keep at most so many gigabytes, the latest used ones.")
+@click.option("--older-than-days", type=click.FloatRange(min=0), help="prune: remove what was not used for so many days.")
 @json_option
-def cache_info(as_json: bool) -> None:
-    """Where the cache is and how much is in it.
-
-    \b
-    Example:
-      permafrost cache info --json
-    """
-    from evals.console import print_facts
-    from toolkit.cache import default_store
-
-    _show(default_store().info(), as_json, print_facts)
-
-
-@cache.command("verify")
-@json_option
-def cache_verify(as_json: bool) -> None:
-    """Read every entry and check it.
-
-    \b
-    Example:
-      permafrost cache verify
-    """
-    from evals.console import print_facts
-    from toolkit.cache import default_store
-
-    _show(default_store().verify(), as_json, print_facts)
-
-
-@cache.command("prune")
-@click.option("--max-gb", type=click.FloatRange(min=0), help="Keep at most so many gigabytes, the latest used ones.")
-@click.option("--older-than-days", type=click.FloatRange(min=0), help="Remove what was not used for so many days.")
-@json_option
-def cache_prune(max_gb: float | None, older_than_days: float | None, as_json: bool) -> None:
-    """Remove entries: by size, by age, or both. Without an option nothing is removed.
+def cache(action: str, max_gb: float | None, older_than_days: float | None, as_json: bool) -> None:
+    """The feature cache: what is in it (info), is every entry whole (verify), make it smaller (prune).
 
     \b
     Examples:
-      permafrost cache prune --max-gb 5
-      permafrost cache prune --older-than-days 30
+      permafrost cache info
+      permafrost cache prune --max-gb 5 --older-than-days 30
     """
     from evals.console import print_facts
     from toolkit.cache import default_store
 
     max_bytes = None if max_gb is None else int(max_gb * 1e9)
-    _show(default_store().prune(max_bytes=max_bytes, older_than_days=older_than_days), as_json, print_facts)
+    if (max_bytes is None and older_than_days is None) == (action == "prune"):
+        raise click.UsageError("--max-gb and --older-than-days say what `cache prune` removes: at least one with prune, none otherwise")
+    store = default_store()
+    actions: dict[str, Callable[[], Any]] = {
+        "info": store.info,
+        "verify": store.verify,
+        "prune": lambda: store.prune(max_bytes=max_bytes, older_than_days=older_than_days),
+    }
+    _show(actions[action](), as_json, print_facts)
 
 
 @cli.command()

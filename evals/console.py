@@ -16,6 +16,8 @@ from toolkit.types import JSON
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evals.demo import Demo
+
 Progress = Callable[..., None]  # (done, total) or (done, total, failed)
 OURS = {"toolkit", "evals", "prompts", "cli"}
 CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
@@ -125,6 +127,21 @@ def print_comparison(comparison: Mapping[str, JSON]) -> None:
     out.print(f"exact McNemar p = {comparison['mcnemar_p']:.4g} ({alone})", markup=False)
     for note in comparison["notes"]:
         out.print(f"note: {note}", markup=False)
+
+
+def print_demo(demo: Demo) -> None:
+    """One line a task: both settings, and whether their difference is more than chance."""
+    from rich.table import Table
+
+    table = Table(title="one prompt against an ensemble of prompts", title_justify="left", title_style="bold")
+    for column in ("task", "n", "single", "ensemble", "difference", "95 % interval", "p (McNemar)"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for row in demo.comparisons:
+        a, b, difference = row["top1"]["a"], row["top1"]["b"], row["difference"]
+        change = (f"{difference['value']:+.4f}", interval(difference["ci95"]), f"{row['mcnemar_p']:.3g}")
+        table.add_row(row["task"], str(row["n"]), number(a["value"]), number(b["value"]), *change)
+    console().print(table)
+    print(f"report: {demo.page}")  # noqa: T201
 
 
 def print_facts(facts: Mapping[str, JSON]) -> None:

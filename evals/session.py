@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from toolkit.config import to_json
 from toolkit.errors import ImageError, PermafrostError
 from toolkit.files import atomic_write_bytes, read_json
-from toolkit.types import JSON, ClassifyProblem
+from toolkit.types import JSON, ClassifyProblem, ImageSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,11 +64,18 @@ class EvalRequest:
 
 
 class Outcome(NamedTuple):
-    """A finished evaluation. ``results`` is the content of results.json; ``report`` is None where none was written."""
+    """A finished evaluation.
+
+    Attributes:
+        results: the content of results.json.
+        report: report.html, or None where none was written.
+        images: sample id -> its image.
+    """
 
     folder: Path
     results: dict[str, Any]
     report: Path | None
+    images: Callable[[str], Image]
 
 
 def evaluate(
@@ -114,7 +121,7 @@ def evaluate(
     start(resume=request.resume, limit=request.limit, seed=request.seed)
     first = place is None or place.rank == 0
     report = write_run_report(folder, task=task) if request.report and first else None
-    return Outcome(folder, read_json(folder / "results.json"), report)
+    return Outcome(folder, read_json(folder / "results.json"), report, _images(task))
 
 
 def check_writable(folder: Path) -> None:
@@ -153,9 +160,11 @@ def _task_again(manifest: Mapping[str, Any]) -> ClassifyTask | None:
 
 def _images(task: ClassifyTask) -> Callable[[str], Image]:
     """Sample id -> its image, opened when asked for."""
-    sources = {sample.id: sample.image for sample in task.samples()}
+    sources: dict[str, ImageSource | None] = {}
 
     def open_one(sample_id: str) -> Image:
+        if not sources:
+            sources.update((sample.id, sample.image) for sample in task.samples())
         source = sources.get(sample_id)
         if source is None:
             raise ImageError(f"{sample_id} has no image")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
@@ -50,7 +51,6 @@ def place(device: str = "auto") -> Place | None:
 
 def leave() -> None:
     """Close the process group, if there is one: otherwise the others report a lost peer."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
+    dist = sys.modules.get("torch.distributed")  # not imported: then nothing is open, and an early error stays quick
+    if dist is not None and dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
