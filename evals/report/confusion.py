@@ -102,7 +102,7 @@ def matrix(counts: Counts, names: Sequence[str], *, label: str) -> Markup:
         viewBox=f"0 0 {width:.0f} {height:.0f}",
         width=round(width),
         height=round(height),
-        class_="figure matrix",
+        class_="figure matrix broad" if width > 620 else "figure matrix",
         role="img",
         aria_label=label,
     )
@@ -130,7 +130,9 @@ def _cell(
         return box
     low, high = (0.63, 0.85) if right else (0.43, 0.62)  # where dark text on the cell starts to win, in dark and in light mode
     tone = "faint" if strength < low else "middle" if strength < high else "strong"
-    return box + tag("text", compact(int(counts[row, column])), x=x + edge / 2, y=y + edge / 2 + 4, text_anchor="middle", class_=f"cell {tone}")
+    return box + tag(
+        "text", compact(int(counts[row, column])), x=x + edge / 2, y=y + edge / 2 + 4, text_anchor="middle", class_=f"cell {tone}"
+    )
 
 
 def _strength(share: float, right: bool) -> float:

@@ -42,7 +42,7 @@ def interval_bar(
     reference: float | None = None,
     ticks: Sequence[float] = (),
 ) -> Markup:
-    """A point with its interval on a line that stretches with its column.
+    """A value as an upright stroke with its interval around it, on a line that stretches with its column.
 
     Args:
         value: the estimate; None draws the empty line.
@@ -51,7 +51,9 @@ def interval_bar(
         reference: a value to mark (chance, zero).
         ticks: values of faint grid lines, the same as the axis above it.
     """
-    parts = [tag("line", x1=percent(scale(tick, domain)), x2=percent(scale(tick, domain)), y1="0", y2="24", class_="grid") for tick in ticks]
+    parts = [
+        tag("line", x1=percent(scale(tick, domain)), x2=percent(scale(tick, domain)), y1="0", y2="24", class_="grid") for tick in ticks
+    ]
     parts.append(tag("line", x1="0%", x2="100%", y1="12", y2="12", class_="track"))
     if reference is not None and domain[0] <= reference <= domain[1]:
         at = percent(scale(reference, domain))
@@ -60,7 +62,8 @@ def interval_bar(
         low, high = scale(ci[0], domain), scale(ci[1], domain)
         parts.append(tag("rect", x=percent(low), width=percent(high - low), y="7", height="10", rx="2", class_="interval"))
     if value is not None:
-        parts.append(tag("circle", cx=percent(scale(value, domain)), cy="12", r="4", class_="point"))
+        at = percent(scale(value, domain))
+        parts.append(tag("line", x1=at, x2=at, y1="4", y2="20", class_="value"))
     return tag("svg", *parts, class_="bar", width="100%", height="24", role="img", aria_label=label)
 
 
@@ -156,7 +159,7 @@ def reliability(bins: Sequence[Bin], *, label: str) -> Markup:
         parts.append(tag("rect", x=x1, width=max(1.0, x2 - x1), y=floor - height, height=height, class_="count"))
         parts.append(tag("text", compact(one.n), x=(x1 + x2) / 2, y=floor - height - 4, text_anchor="middle", class_="tick small"))
     parts.append(tag("line", x1=left, x2=left + side, y1=floor, y2=floor, class_="track"))
-    parts.append(tag("text", "images", x=left - 8, y=floor - 2, text_anchor="end", class_="tick"))
+    parts.append(tag("text", "number of images", x=left, y=floor + 20, class_="tick"))
     parts.append(tag("text", "confidence, %", x=left + side, y=floor + 20, text_anchor="end", class_="axis-title"))
     parts.append(tag("line", x1=left, x2=left + side, y1=base, y2=base, class_="track"))
     return tag("svg", *parts, viewBox="0 0 360 456", class_="figure reliability", role="img", aria_label=label)

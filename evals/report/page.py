@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from evals.report import confusion, figures
 from evals.report.svg import clean, nice_domain, nice_ticks
 from evals.report.thumbnails import Thumbnails
 from evals.report.view import ClassRow, Measured, Row, RunView
-from evals.report.wording import counted, duration, finite, metric_wording, p_value, points, share, shown, shown_interval
+from evals.report.wording import counted, finite, metric_wording, p_value, points, share, shown, shown_interval
 
 MOST_BARS = 40  # classes that all get a bar; beyond, the best and the worst do
 MOST_LISTED = 1000  # rows of the full class table
@@ -69,7 +68,9 @@ def metric_rows(view: RunView) -> list[Context]:
                 "value": shown(metric.value, words),
                 "interval": shown_interval(metric.ci, words),
                 "n": metric.n,
-                "bar": figures.interval_bar(metric.value, metric.ci, label=spoken(metric), reference=chance, ticks=FIFTHS) if inside else None,
+                "bar": figures.interval_bar(metric.value, metric.ci, label=spoken(metric), reference=chance, ticks=FIFTHS)
+                if inside
+                else None,
             }
         )
     return rows
@@ -151,12 +152,14 @@ def confusion_section(view: RunView) -> Context | None:
     pairs = confusion.most_confused(counts)
     label = f"Confusion matrix of {len(counts)} classes: {counts.trace()} right and {wrong} wrong answers."
     if pairs:
-        label += f" Most often confused: {clean(names[pairs[0].true], 60)}, taken for {clean(names[pairs[0].predicted], 60)}, {pairs[0].n} times."
+        first = pairs[0]
+        label += f" Most often: {clean(names[first.true], 60)} taken for {clean(names[first.predicted], 60)}, {first.n} times."
     return {
         "matrix": confusion.matrix(counts, names, label=label),
         "block": -(-len(counts) // confusion.MOST_CLASSES) if len(counts) > confusion.MOST_CLASSES else 0,
         "pairs": [
-            {"truth": names[one.true], "said": names[one.predicted], "n": one.n, "raw": one.share, "share": share(one.share)} for one in pairs
+            {"truth": names[one.true], "said": names[one.predicted], "n": one.n, "raw": one.share, "share": share(one.share)}
+            for one in pairs
         ],
         "wrong": wrong,
     }
@@ -180,9 +183,16 @@ def calibration_section(view: RunView) -> Context | None:
     return {
         "figure": figures.reliability(view.bins, label=f"Reliability diagram in {len(bins)} bins. {sentence}"),
         "sentence": sentence,
-        "ece": None if ece is None else {"raw": ece.value, "value": share(ece.value or 0.0), "interval": shown_interval(ece.ci, metric_wording("ece"))},
+        "ece": None
+        if ece is None
+        else {"raw": ece.value, "value": share(ece.value or 0.0), "interval": shown_interval(ece.ci, metric_wording("ece"))},
         "bins": [
-            {"range": f"{100 * one.low:.0f} to {share(one.high, 0)}", "n": one.n, "confidence": share(one.confidence), "accuracy": share(one.accuracy)}
+            {
+                "range": f"{100 * one.low:.0f} to {share(one.high, 0)}",
+                "n": one.n,
+                "confidence": share(one.confidence),
+                "accuracy": share(one.accuracy),
+            }
             for one in bins
         ],
     }
@@ -193,70 +203,6 @@ def failure_section(view: RunView) -> Context | None:
         return None
     listed = [{"id": clean(row.id, 200), "image": clean(row.image, 300), "error": row.error} for row in view.failed[:MOST_FAILURES]]
     return {"rows": listed, "n": view.n_failed, "hidden": max(0, view.n_failed - len(listed))}
-
-
-def facts(view: RunView) -> list[tuple[str, str]]:
-    """What was run, as pairs of a word and a value, in the order in which one asks."""
-    manifest = view.manifest
-    config = view.results.get("method", manifest.get("method"))
-    options = config.get("config") if isinstance(config, Mapping) else None
-    found: list[tuple[str, object]] = [
-        ("Task", view.task),
-        ("Data", view.results.get("data", manifest.get("data"))),
-        ("Model", view.model),
-        ("Method", view.method),
-        ("Options", _short_json(options) if options else None),
-        ("Samples", f"{view.n:,}" + (f", {view.n_failed:,} failed" if view.n_failed else ", none failed")),
-        ("Status", view.status),
-        ("Time", duration(finite(view.results.get("seconds", manifest.get("seconds"))))),
-    ]
-    seen = {"schema", "task", "data", "model", "method", "status", "seconds", "classnames", "n", "n_failed", "environment"}
-    named = {"started": "Started", "finished": "Finished", "seed": "Seed", "limit": "Limit", "device": "Device", "dtype": "Precision"}
-    for key, value in manifest.items():
-        if key in seen or value in (None, "", [], {}):
-            continue
-        found.append((named.get(key, clean(key, 40).replace("_", " ").capitalize()), _fact(key, value)))
-    found.extend(_environment(manifest.get("environment")))
-    return [(word, clean(value, 400)) for word, value in found if value not in (None, "")]
-
-
-def _environment(value: object) -> list[tuple[str, object]]:
-    """Versions and the state of the source tree, as ``evals.provenance`` writes them."""
-    if not isinstance(value, Mapping):
-        return []
-    packages = value.get("packages")
-    source = value.get("source")
-    found: list[tuple[str, object]] = [("Permafrost", value.get("permafrost"))]
-    if isinstance(source, Mapping) and source.get("commit"):
-        found.append(("Source", str(source["commit"])[:10] + (", with uncommitted changes" if source.get("dirty") else "")))
-    found.append(("Python", ", ".join(str(value[key]) for key in ("python", "platform") if value.get(key))))
-    if isinstance(packages, Mapping):
-        shown_packages = ("torch", "transformers", "open_clip_torch", "numpy", "pillow")
-        found.append(("Packages", ", ".join(f"{name} {packages[name]}" for name in shown_packages if packages.get(name))))
-    return found
-
-
-def _fact(key: str, value: object) -> str:
-    if isinstance(value, str):
-        return value[:12] if "fingerprint" in key or "hash" in key or key.endswith("sha256") else value
-    if isinstance(value, Mapping) and ("hash" in key or "fingerprint" in key):
-        return ", ".join(f"{name} {str(one)[:12]}" for name, one in value.items())
-    return _short_json(value)
-
-
-def _short_json(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} = {_short_json(one) if one is not None else 'default'}" for key, one in value.items())
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def manifest_text(view: RunView) -> str:
-    """The whole manifest as indented JSON, long class lists cut."""
-    shown_manifest = dict(view.manifest)
-    if len(view.classnames) > 60:
-        shown_manifest["classnames"] = [*view.classnames[:60], f"... and {len(view.classnames) - 60} more"]
-    lines = json.dumps(shown_manifest, indent=2, ensure_ascii=False, default=str).split("\n")
-    return "\n".join(clean(line, 500) for line in lines[:600])
 
 
 @dataclass(frozen=True)
@@ -292,9 +238,9 @@ def pair_section(pair: Pair, thumbnails: Thumbnails | None = None, *, most: int 
     p = finite(stats["mcnemar_p"])
     domain = nice_domain([value, *ci, 0.0], bounds=(-1.0, 1.0))
     ticks = nice_ticks(*domain, most=5)
-    outcomes = [(key, int(stats[key])) for key in ("both_right", "only_b", "only_a", "both_wrong")]
-    counts = dict(outcomes)
-    label = f"Both right {counts['both_right']}, only {name_b} {counts['only_b']}, only {name_a} {counts['only_a']}, both wrong {counts['both_wrong']}"
+    counts = {key: int(stats[key]) for key in ("both_right", "only_b", "only_a", "both_wrong")}
+    both, only_a, only_b, neither = (counts[key] for key in ("both_right", "only_a", "only_b", "both_wrong"))
+    label = f"Both right {both}, only {name_b} {only_b}, only {name_a} {only_a}, both wrong {neither}"
     shown_ci = f"{points(ci[0])} to {points(ci[1])}"
     return {
         "a": name_a,
@@ -308,9 +254,16 @@ def pair_section(pair: Pair, thumbnails: Thumbnails | None = None, *, most: int 
         "p": p_value(p),
         "p_raw": p,
         "counts": counts,
-        "bar": figures.paired_bar(counts["both_right"], counts["only_a"], counts["only_b"], counts["both_wrong"], label=label),
+        "bar": figures.paired_bar(both, only_a, only_b, neither, label=label),
         "axis": figures.axis(domain, ticks=ticks, labels=[points(tick) if tick else "0" for tick in ticks]),
-        "line": figures.interval_bar(value, (ci[0], ci[1]), label=f"Difference {points(value)} points, 95 % interval {shown_ci}", domain=domain, reference=0.0, ticks=ticks),
+        "line": figures.interval_bar(
+            value,
+            (ci[0], ci[1]),
+            label=f"Difference {points(value)} points, 95 % interval {shown_ci}",
+            domain=domain,
+            reference=0.0,
+            ticks=ticks,
+        ),
         "notes": [clean(note) for note in stats.get("notes", ())],
         "repaired": _changed(pair, thumbnails, True, most),
         "broken": _changed(pair, thumbnails, False, most),

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from evals.report import figures, page
-from evals.report.svg import clean, nice_domain, nice_ticks
+from evals.report import figures, page, provenance
+from evals.report.svg import clean, nice_domain, nice_ticks, number
 from evals.report.thumbnails import BUDGET, Thumbnails
 from evals.report.view import RunView
-from evals.report.wording import BAZAAR_NOTE, duration, finite, metric_wording, number, share, shown, shown_interval
+from evals.report.wording import BAZAAR_NOTE, duration, finite, metric_wording, share, shown, shown_interval
 from toolkit.version import VERSION
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def environment() -> Environment:
     env.globals.update(
         style=Markup(style),
         script=Markup(script),
-        policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'",
+        policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; form-action 'none'",
         version=VERSION,
         bazaar_note=BAZAAR_NOTE,
         full_axis=page.full_axis(),
@@ -72,8 +72,8 @@ def _sections(view: RunView, thumbnails: Thumbnails, mistakes: int, hesitant: in
         "classes": page.class_section(view),
         "calibration": page.calibration_section(view),
         "failures": page.failure_section(view),
-        "facts": page.facts(view),
-        "manifest": page.manifest_text(view),
+        "facts": provenance.facts(view),
+        "manifest": provenance.manifest_text(view),
         "missing_images": len(thumbnails.problems),
     }
 
@@ -104,7 +104,14 @@ def overview_html(
     return (
         environment()
         .get_template("overview.html.j2")
-        .render(title=clean(title, 200), lede=clean(lede, 1000), groups=_groups(runs), runs=runs, pairs=compared, bazaar=any(v.is_bazaar for v in views))
+        .render(
+            title=clean(title, 200),
+            lede=clean(lede, 1000),
+            groups=_groups(runs),
+            runs=runs,
+            pairs=compared,
+            bazaar=any(v.is_bazaar for v in views),
+        )
     )
 
 

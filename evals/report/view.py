@@ -52,7 +52,7 @@ class Measured(NamedTuple):
 class ClassRow(NamedTuple):
     """One class: how many of its ``n`` samples were recognised (``right``), and how often it was answered (``answered``)."""
 
-    index: int
+    label: int
     name: str
     n: int
     right: int
@@ -190,7 +190,7 @@ class RunView:
             ClassRow(c, self.class_title(c), int(n[c]), int(right[c]), int(answered[c]), right[c] / n[c], wilson(int(right[c]), int(n[c])))
             for c in np.flatnonzero(n).tolist()
         ]
-        return sorted(found, key=lambda one: (-one.recall, one.index))
+        return sorted(found, key=lambda one: (-one.recall, one.label))
 
     @cached_property
     def bins(self) -> list[Bin]:
