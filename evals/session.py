@@ -106,6 +106,8 @@ def evaluate(
     encoder = load_encoder(
         request.model, device=device, dtype=request.dtype, offline=request.offline, allow_pickle=request.allow_pickle, cache=request.cache
     )
+    if request.workers is not None:
+        encoder = _WithWorkers(encoder, request.workers)
     problem = ClassifyProblem(tuple(task.classnames), tuple(task.templates), task.descriptions)
     predict = method.predictor(encoder, problem, batch_size=request.batch_size)
     manifest = {
@@ -113,7 +115,7 @@ def evaluate(
         "model_fingerprint": encoder.fingerprint,
         "method": {"name": request.method, "config": to_json(method.config)},
         "request": to_json(request),
-        "device": str(device),
+        "device": str(next(encoder.module.parameters()).device),
         "environment": environment(),
     }
     shard = None if place is None else (place.rank, place.world, place.barrier)
@@ -122,6 +124,19 @@ def evaluate(
     first = place is None or place.rank == 0
     report = write_run_report(folder, task=task) if request.report and first else None
     return Outcome(folder, read_json(folder / "results.json"), report, _images(task))
+
+
+class _WithWorkers:
+    """An encoder that decodes with so many processes; methods do not know about processes."""
+
+    def __init__(self, encoder: Any, workers: int) -> None:
+        self._encoder, self._workers = encoder, workers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    def iter_images(self, images: Sequence[Any], *, batch_size: int = 32) -> Any:
+        return self._encoder.iter_images(images, batch_size=batch_size, workers=self._workers)
 
 
 def check_writable(folder: Path) -> None:

@@ -62,3 +62,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(reason)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of a CLIPModel with 70,000 random weights."""
+    from tests.tiny import tiny_hf_clip
+
+    return tiny_hf_clip(tmp_path_factory.mktemp("tiny-clip"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three classes of four small images each; a test may add to it."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("black cat", "red bag", "white dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(4):
+            Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(tmp_path / "photos" / name / f"{index}.png")
+    return tmp_path / "photos"
