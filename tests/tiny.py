@@ -6,14 +6,17 @@ parameters in a tenth of a second. The global random state is left as it was.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-WORDS = "a photo of the bad good large small red green blue black white dog cat phone shoe bag with cracked screen and no laces".split()
+SENTENCE = "a photo of the bad good large small red green blue black white dog cat phone shoe bag with cracked screen and no laces"
+WORDS = SENTENCE.split(" ")
 VISION: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
 }  # fmt: skip
@@ -63,6 +66,13 @@ def _plain_tokenizer(context: int, *, eos: bool, **extra: Any) -> Any:
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def _stir(module: torch.nn.Module, seed: int) -> None:
     """Weights large enough that the embeddings of different inputs differ clearly."""
     generator = torch.Generator().manual_seed(seed)
@@ -91,7 +101,7 @@ def tiny_hf_clip(folder: Path, *, seed: int = 0, activation: str = "quick_gelu",
     tokenizer = clip_tokenizer(context)
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     text = {**TEXT, **special, "vocab_size": len(tokenizer), "max_position_embeddings": context, "hidden_act": activation}
-    with torch.random.fork_rng(devices=[]):
+    with _seeded(seed):
         model = CLIPModel(CLIPConfig(text_config=text, vision_config={**VISION, "hidden_act": activation}, projection_dim=24))
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     return _write_hf(Path(folder), model, seed, [tokenizer, images], shard_size)
@@ -103,7 +113,7 @@ def tiny_siglip(folder: Path, *, seed: int = 0) -> Path:
 
     tokenizer = _plain_tokenizer(64, eos=True, model_input_names=["input_ids"])
     text = {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 32, **SIGLIP_SPECIALS}
-    with torch.random.fork_rng(devices=[]):
+    with _seeded(seed):
         model = SiglipModel(SiglipConfig(text_config=text, vision_config=VISION))
     return _write_hf(Path(folder), model, seed, [tokenizer, SiglipImageProcessor(size={"height": 32, "width": 32})])
 
@@ -118,7 +128,7 @@ def tiny_siglip2(folder: Path, *, seed: int = 0) -> Path:
     text = {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 32, **SIGLIP_SPECIALS}
     vision = {**VISION, "num_patches": 16}
     del vision["image_size"]
-    with torch.random.fork_rng(devices=[]):
+    with _seeded(seed):
         model = Siglip2Model(Siglip2Config(text_config=text, vision_config=vision))
     return _write_hf(Path(folder), model, seed, [tokenizer, Siglip2ImageProcessor(patch_size=8, max_num_patches=16)])
 
@@ -130,7 +140,7 @@ def tiny_vtde(folder: Path, *, seed: int = 0) -> Path:
     tokenizer = _plain_tokenizer(64, eos=False)
     text = BertConfig(**TEXT, vocab_size=len(tokenizer), max_position_embeddings=64, pad_token_id=0)
     config = VisionTextDualEncoderConfig.from_vision_text_configs(ViTConfig(**VISION), text, projection_dim=24)
-    with torch.random.fork_rng(devices=[]):
+    with _seeded(seed):
         model = VisionTextDualEncoderModel(config)
     return _write_hf(Path(folder), model, seed, [tokenizer, ViTImageProcessor(size={"height": 32, "width": 32})])
 
@@ -164,7 +174,7 @@ def tiny_open_clip(folder: Path, *, seed: int = 0, model_cfg: dict[str, Any] | N
     if config["text_cfg"].get("hf_tokenizer_name"):
         clip_tokenizer(config["text_cfg"].get("context_length", 77)).save_pretrained(folder)
     kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP
-    with torch.random.fork_rng(devices=[]):
+    with _seeded(seed):
         model = kind(**{key: value for key, value in copy.deepcopy(config).items() if key != "custom_text"})
     _stir(model, seed)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from toolkit.types import EncodedBatch, ImageSource, PatchFeatures
+    from toolkit.types import EncodedBatch, PatchFeatures
 
 ImageLike = Any  # ImageSource, path, bytes, PIL image or (H, W, 3) uint8 array; see toolkit.images.as_source
 

@@ -37,14 +37,10 @@ class CachedEncoder:
         self.inner, self.store = encoder, store
         self.name, self.fingerprint, self.dim = encoder.name, encoder.fingerprint, encoder.dim
         self.logit_scale, self.image_size = encoder.logit_scale, encoder.image_size
+        self.module: nn.Module = encoder.module
 
     def __repr__(self) -> str:
         return f"CachedEncoder({self.inner!r})"
-
-    @property
-    def module(self) -> nn.Module:
-        """The wrapped library model."""
-        return self.inner.module
 
     def encode_images(self, images: Sequence[ImageLike], *, batch_size: int = 32) -> Tensor:
         """(N, D) float32 on the CPU, L2 norm 1. Raises: ImageError: on the first image that cannot be read."""
@@ -78,7 +74,7 @@ class CachedEncoder:
         """(N, D) float32 on the CPU, L2 norm 1."""
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             return self.inner.encode_texts(texts, batch_size=batch_size)  # says what is wrong
-        keys = {text: feature_key(self.fingerprint, "text", hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()) for text in texts}
+        keys = {text: feature_key(self.fingerprint, "text", _text_id(text)) for text in texts}
         known = self.store.get_many(list(keys.values()))
         missing = [text for text, key in keys.items() if key not in known]
         if missing:
@@ -101,8 +97,8 @@ class CachedEncoder:
             if key in failures:
                 raise ImageError(failures[key])
         known = self.store.get_many([*keys, *names])
-        todo = {key: (name, source) for key, name, source in zip(keys, names, sources, strict=True) if key not in known or name not in known}
-        pairs = list(todo.items())
+        wanted = {key: (name, source) for key, name, source in zip(keys, names, sources, strict=True)}
+        pairs = [(key, pair) for key, pair in wanted.items() if key not in known or pair[0] not in known]
         for start in range(0, len(pairs), batch_size):
             part = pairs[start : start + batch_size]
             found = self.inner.encode_patches([source for _, (_, source) in part], batch_size=batch_size)
@@ -129,6 +125,10 @@ class CachedEncoder:
 
         with ThreadPoolExecutor(max_workers=HASH_THREADS) as pool:
             return list(pool.map(key_of, enumerate(sources))), failures
+
+
+def _text_id(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class _Emitter:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class Encoder(ABC):
         self.logit_scale = math.exp(scale.item())
         self.logit_bias = 0.0 if bias is None else float(bias.item())
         # after the scale was read: exp(4.6052) is 100, and 98.8 when rounded to bfloat16 before
-        self.module = module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self.module: Any = module.to(device=device, dtype=dtype).eval().requires_grad_(False)
         self.fingerprint = fingerprint(FORMAT, identity, preprocess.describe(), str(dtype))
         self._text = TextEncoder(text, device, dtype)
 
@@ -128,7 +128,7 @@ def _unit(features: Tensor) -> Tensor:
     return functional.normalize(features.float(), dim=-1).cpu()
 
 
-def apply_alone(tokens: Tensor, pool: nn.Module | object, copies: int = 1) -> Tensor:
+def apply_alone(tokens: Tensor, pool: Callable[[Tensor], Tensor], copies: int = 1) -> Tensor:
     """What a pooling makes of each token alone.
 
     Args:
@@ -139,4 +139,4 @@ def apply_alone(tokens: Tensor, pool: nn.Module | object, copies: int = 1) -> Te
     """
     count, positions, width = tokens.shape
     alone = tokens.reshape(count * positions, 1, width).expand(-1, copies, -1)
-    return pool(alone).reshape(count, positions, -1)  # type: ignore[operator]
+    return pool(alone).reshape(count, positions, -1)

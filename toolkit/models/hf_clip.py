@@ -135,15 +135,15 @@ def choose_preprocess(processor: Any) -> WholeProcessor | SplitProcessor:
     """The fast path where the processor scales and normalises as its last step, else the processor as it is."""
     steps = ("do_rescale", "do_normalize", "resize", "center_crop", "rescale_and_normalize")
     plain = all(getattr(processor, step, None) for step in steps) and not getattr(processor, "do_pad", None)
-    own = type(processor)._preprocess is not _base_preprocess()
-    return SplitProcessor(processor) if plain and not own and getattr(processor, "backend", "") == "torchvision" else WholeProcessor(processor)
+    splits = plain and getattr(type(processor), "_preprocess", None) is _base_preprocess()
+    return SplitProcessor(processor) if splits else WholeProcessor(processor)
 
 
 def _base_preprocess() -> object:
     try:
         from transformers.image_processing_backends import TorchvisionBackend
     except ImportError:  # another version of the library, with another layout: the whole processor works in all of them
-        return None
+        return object()
     return TorchvisionBackend._preprocess
 
 
@@ -220,7 +220,7 @@ class HFText:
 
 def _pooled(output: Any) -> Tensor:
     """The embedding: transformers 5 wraps it into an object."""
-    pooled = output if isinstance(output, Tensor) else output.pooler_output
+    pooled: Tensor | None = output if isinstance(output, Tensor) else output.pooler_output
     if pooled is None:
         raise ModelConfigError("this model has no pooled output, hence no joint image-text space")
     return pooled
@@ -234,10 +234,10 @@ class HFEncoder(Encoder):
         self.kind = kind
 
     def _image_features(self, inputs: dict[str, Tensor]) -> Tensor:
-        return _pooled(self.module.get_image_features(**inputs))  # type: ignore[operator]
+        return _pooled(self.module.get_image_features(**inputs))
 
     def _patch_features(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        output = self.module.get_image_features(**inputs)  # type: ignore[operator]
+        output = self.module.get_image_features(**inputs)
         tower = self.module.vision_model
         if isinstance(output, Tensor):
             raise UsageError("patch features need transformers 5.17 or newer")
@@ -254,7 +254,7 @@ class HFEncoder(Encoder):
             if not bool((shapes == shapes[0]).all()):
                 raise UsageError("the images have patch grids of different shapes", hint="encode images of one aspect ratio at a time")
             return int(shapes[0, 0]), int(shapes[0, 1])
-        patch = getattr(self.module.config.vision_config, "patch_size", None)  # type: ignore[union-attr]
+        patch = getattr(self.module.config.vision_config, "patch_size", None)
         if tokens.ndim != 3 or not isinstance(patch, int):
             raise UsageError(f"patch features need a ViT image tower; that of {self.name} is none")
         height, width = inputs["pixel_values"].shape[-2:]
@@ -268,4 +268,5 @@ class HFEncoder(Encoder):
             tokens = tower.post_layernorm(tokens)
         elif isinstance(getattr(tower, "pooler", None), nn.Module):
             tokens = apply_alone(tokens, tower.pooler)
-        return self.module.visual_projection(tokens)  # type: ignore[operator]
+        projected: Tensor = self.module.visual_projection(tokens)
+        return projected

@@ -1,9 +1,9 @@
 """Model names and what they stand for. The grammar of the whole house:
 
-    pocket-clip                      shipped with the package
-    open_clip:ARCH/PRETRAINED        open_clip:ViT-B-32/laion2b_s34b_b79k
-    hf:REPO[@REVISION]               hf:openai/clip-vit-base-patch32@main
-    local:DIR                        a folder in the format of transformers or of open_clip
+pocket-clip                      shipped with the package
+open_clip:ARCH/PRETRAINED        open_clip:ViT-B-32/laion2b_s34b_b79k
+hf:REPO[@REVISION]               hf:openai/clip-vit-base-patch32@main
+local:DIR                        a folder in the format of transformers or of open_clip
 """
 
 from __future__ import annotations

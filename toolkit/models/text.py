@@ -85,7 +85,7 @@ class TextEncoder:
             lengths = torch.full((len(next(iter(tokens.values()))),), width)
         elif self.trim is None:
             self.trim = self._guard(tokens, lengths, width)
-            if not self.trim:
+            if self.trim is False:
                 lengths = torch.full_like(lengths, width)
         order = torch.argsort(lengths, stable=True)
         result = torch.empty(len(order), self.tower.dim)
@@ -93,17 +93,18 @@ class TextEncoder:
             result[rows] = self._forward(tokens, rows, int(lengths[rows].max()))
         return result
 
-    def _guard(self, tokens: Tokens, lengths: Tensor, width: int) -> bool:
-        """Whether trimmed and full agree on a few of these texts, from the shortest to the longest."""
-        order = torch.argsort(lengths, stable=True)
+    def _guard(self, tokens: Tokens, lengths: Tensor, width: int) -> bool | None:
+        """Whether trimmed and full agree on a few of these texts, from the shortest to the longest; None if none can be trimmed."""
+        short = torch.nonzero(lengths < width).flatten()
+        if not len(short):
+            return None
+        order = short[torch.argsort(lengths[short], stable=True)]
         picks = order[torch.linspace(0, len(order) - 1, min(GUARD_TEXTS, len(order))).long()]
-        longest = int(lengths[picks].max())
-        if longest == width:
-            return True
-        difference = (self._forward(tokens, picks, longest) - self._forward(tokens, picks, width)).abs().max().item()
+        trimmed = self._forward(tokens, picks, int(lengths[picks].max()))
+        difference = (trimmed - self._forward(tokens, picks, width)).abs().max().item()
         if difference <= GUARD_TOLERANCE[self.dtype]:
             return True
-        _log.warning("this text tower reads behind the end of a text (difference %.1e): encoding at full length, which is slower", difference)
+        _log.warning("this text tower reads behind the end of a text (by %.1e): encoding at full length, which is slower", difference)
         return False
 
     def _forward(self, tokens: Tokens, rows: Tensor, length: int) -> Tensor:

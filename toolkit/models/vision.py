@@ -7,6 +7,7 @@ element-wise arithmetic, on a whole batch.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class _Batches(torch.utils.data.Dataset):
         self.sources, self.preprocess, self.batch_size = sources, preprocess, batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.sources) // self.batch_size)
+        return math.ceil(len(self.sources) / self.batch_size)
 
     def __getitem__(self, number: int) -> PixelBatch:
         start = number * self.batch_size
@@ -106,7 +107,7 @@ def _start_method(device: torch.device) -> str:
     return "fork" if safe else "spawn"
 
 
-def _as_is(batch: PixelBatch) -> PixelBatch:
+def _as_is(batch: Any) -> Any:
     return batch  # arrays travel through pipes: no shared memory, which containers keep small
 
 
