@@ -76,7 +76,8 @@ class FeatureStore:
     """Features by key, in one SQLite file.
 
     Opened on first use. Safe to use from several threads and processes, to fork and to pickle (only the path travels).
-    Writing is best effort: a full disk or a store locked for longer than BUSY_S is said once to the log, and ends no run.
+    Writing is best effort: if the disk is full, or the file stays locked for BUSY_S, the log says so once and this object
+    writes no more, instead of ending a run or making it wait again and again.
 
     Raises: UsageError: on first use, if the file cannot be made or opened, or belongs to another program or version.
     """
@@ -216,6 +217,8 @@ class FeatureStore:
     def _write(self, query: str, rows: Sequence[tuple[Any, ...]]) -> int:
         """Run ``query`` for all ``rows`` in one transaction. Returns the number of rows changed, 0 if it cannot be written."""
         changed = 0
+        if not self._writable:
+            return changed
         try:
             with self._use() as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -228,8 +231,7 @@ class FeatureStore:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
         except _NotNow as error:
-            if self._writable:
-                _log.warning("%s; features that are not stored are computed anew next time", error)
+            _log.warning("%s; from here on nothing is stored, and features are computed anew next time", error)
             self._writable = False
         return changed
 
