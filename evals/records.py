@@ -179,10 +179,14 @@ def pair(a: Run, b: Run) -> list[tuple[SampleRecord, SampleRecord]]:
 
     Raises: UsageError: if the runs are of different tasks or data, or share no answered sample.
     """
-    for field, what in (("task", "tasks"), ("data_fingerprint", "data"), ("classnames", "class names")):
-        mine, other = a.manifest.get(field), b.manifest.get(field)
-        if mine != other and not (field == "classnames" and len(mine or ()) == len(other or ())):
-            shown = "" if field == "classnames" else f": {_short(mine)} and {_short(other)}"
+    facts = [
+        ("tasks", a.manifest.get("task"), b.manifest.get("task")),
+        ("data", a.manifest.get("data_fingerprint"), b.manifest.get("data_fingerprint")),
+        ("numbers of classes", len(a.classnames), len(b.classnames)),
+    ]
+    for what, mine, other in facts:
+        if mine != other:
+            shown = f": {_short(mine, 24)} and {_short(other, 24)}" if what == "data" else f": {_short(mine)} and {_short(other)}"
             raise UsageError(
                 f"{a.path} and {b.path} cannot be compared, their {what} differ{shown}", hint="compare runs of one task on the same data"
             )

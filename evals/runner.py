@@ -220,8 +220,9 @@ class _Sitting:
         records = [found[sample.id] for sample in samples]
         if self._merge(records) or not self.finished:
             metrics = task.summarise(records)
-            atomic_write_json(self.folder / RESULTS, build_results(self.manifest, records, metrics, self._seconds()))
-            self._write_manifest("finished")
+            seconds = self._seconds()
+            atomic_write_json(self.folder / RESULTS, build_results(self.manifest, records, metrics, seconds))
+            self._write_manifest("finished", seconds)
 
     def _merge(self, records: Sequence[SampleRecord]) -> bool:
         text = "".join(
@@ -244,8 +245,8 @@ class _Sitting:
         except (UsageError, OSError):
             return  # a full disk stopped the run; the exception on its way says so
 
-    def _write_manifest(self, status: str) -> None:
-        self.manifest |= {"status": status, "updated": _now(), "seconds": round(self._seconds(), 3)}
+    def _write_manifest(self, status: str, seconds: float | None = None) -> None:
+        self.manifest |= {"status": status, "updated": _now(), "seconds": round(self._seconds() if seconds is None else seconds, 3)}
         atomic_write_json(self.folder / MANIFEST, self.manifest)
 
     def _seconds(self) -> float:

@@ -1,45 +1,136 @@
-"""Tasks by name: ``folder:DIR``, ``parquet:FILE``, ``hf:NAME@REVISION``, ``bazaar/...`` and the named public sets."""
+"""Tasks by name: ``folder:DIR``, ``parquet:FILE``, ``hf:NAME@REVISION``, ``bazaar/...`` and the named public sets.
+
+Tasks with a name of their own take a split behind a colon: ``eurosat:train``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evals.records import SampleRecord
 from evals.tasks.classify import DEFAULT_TEMPLATES, ClassifyTask, summarise
 from evals.tasks.labels import Names
-from toolkit.errors import DataError, unknown_name
+from toolkit.errors import DataError, UsageError, unknown_name
 from toolkit.types import Metric
+
+BAZAAR = ("bazaar/category", "bazaar/lines", "bazaar/lines-heldout")
+NAMED = ("imagenet", "imagenetv2", "cub200", "eurosat", "places365", "dtd", "flowers102", "fashion_mnist", "sign_digits")
+PLACES = ("folder:", "parquet:", "hf:")
 
 
 def list_tasks() -> list[str]:
     """All task names; those that end in ``:`` take a place."""
-    return ["folder:"]
+    return [*BAZAAR, *NAMED, *PLACES]
 
 
 def get_task(
-    name: str, *, data: str | Path | None = None, classnames: Names | None = None, templates: Sequence[str] | None = None, **options: Any
+    name: str,
+    *,
+    data: str | Path | None = None,
+    classnames: Names | str | None = None,
+    templates: Sequence[str] | None = None,
+    **options: Any,
 ) -> ClassifyTask:
     """The task of that name.
 
     Args:
         data: local copy of a named set.
-        classnames: list (label order), mapping from the data's name to ours, or a file of either.
+        classnames: list (label order), mapping from the data's name to ours, or a file of either. A one-element list that names an
+            existing file is read as that file.
         templates: prompts with one ``{}`` instead of the task's own.
+        options: of the task, such as ``split``.
     Raises: UsageError: for an unknown name or option. DataNotFound: if the data are not there. DataError: if they do not fit.
     """
-    kind, colon, place = name.partition(":")
-    if kind == "folder" and colon:
-        from evals.tasks.folder import load_folder
+    kind, _, place = name.partition(":")
+    given = _names(classnames)
+    if f"{kind}:" in PLACES and place:
+        if data is not None:
+            raise UsageError(f"{name} says itself where the data are", hint="leave --data away")
+        maker: Callable[..., ClassifyTask] = {"folder": _folder, "parquet": _parquet, "hf": _hub}[kind]
+        return maker(name, place, given, templates, **_known_options(maker, options, name))
+    if place and kind in (*BAZAAR, *NAMED):
+        if options.setdefault("split", place) != place:
+            raise UsageError(f"{name} names the split {place!r}, and the option split={options['split']} another one")
+        name = kind
+    if name in BAZAAR:
+        from evals.tasks.bazaar import load_bazaar
 
-        names, samples, content = load_folder(Path(place), classnames)
-        return ClassifyTask(name, names, samples, place, content, tuple(templates or DEFAULT_TEMPLATES))
+        if data is not None:
+            raise UsageError(f"{name} is made on the fly and takes no data", hint="leave --data away")
+        return load_bazaar(name, given, templates, **_known_options(load_bazaar, options, name))
+    if name in NAMED:
+        from evals.tasks.named import load_named
+
+        return load_named(name, None if data is None else Path(data), given, templates, **_known_options(load_named, options, name))
     raise unknown_name("task", name, list_tasks())
 
 
 def summarise_family(family: str, records: Sequence[SampleRecord], manifest: Mapping[str, Any]) -> dict[str, Metric]:
-    """The metrics of a run from its records alone."""
-    if family != "classify":
-        raise DataError(f"this version does not know how to score runs of the kind {family!r}")
+    """The metrics of a run from its records and manifest alone."""
+    if family != "classify" or not manifest.get("classnames"):
+        raise DataError(f"this version does not know how to score a run of the kind {family!r}")
     return summarise(records, len(manifest["classnames"]))
+
+
+def _folder(name: str, place: str, classnames: Names | None, templates: Sequence[str] | None) -> ClassifyTask:
+    from evals.tasks.folder import load_folder
+
+    names, samples, content = load_folder(Path(place), classnames)
+    return ClassifyTask(name, names, samples, place, content, tuple(templates or DEFAULT_TEMPLATES))
+
+
+def _parquet(
+    name: str,
+    place: str,
+    classnames: Names | None,
+    templates: Sequence[str] | None,
+    *,
+    split: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
+) -> ClassifyTask:
+    from evals.tasks.parquet import load_parquet
+
+    names, table = load_parquet(Path(place), classnames, split=split, image=image, label=label)
+    where = ", ".join(path.name for path in table.files[:3]) + (" ..." if len(table.files) > 3 else "")
+    return ClassifyTask(name, names, table.samples, f"{place} ({where})", table.content, tuple(templates or DEFAULT_TEMPLATES))
+
+
+def _hub(
+    name: str,
+    place: str,
+    classnames: Names | None,
+    templates: Sequence[str] | None,
+    *,
+    split: str | None = None,
+    config: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
+) -> ClassifyTask:
+    from evals.tasks.hub import load_hub
+
+    names, samples, content = load_hub(place, classnames, split=split, config=config, image=image, label=label)
+    return ClassifyTask(name, names, samples, f"hf:{place}", content, tuple(templates or DEFAULT_TEMPLATES))
+
+
+def _names(classnames: Names | str | None) -> Names | None:
+    if isinstance(classnames, str):
+        return Path(classnames)
+    if isinstance(classnames, Sequence) and len(classnames) == 1 and Path(classnames[0]).suffix in (".json", ".yaml", ".yml", ".txt"):
+        return Path(classnames[0])
+    return classnames or None
+
+
+def _known_options(maker: Callable[..., Any], options: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The options, if the maker takes them all."""
+    fixed = {"name", "place", "data", "classnames", "templates"}
+    known = [name for name in inspect.signature(maker).parameters if name not in fixed]
+    for option in options:
+        if option not in known:
+            if not known:
+                raise UsageError(f"{task} takes no options, and {option!r} was given")
+            raise unknown_name(f"option of {task}", option, known)
+    return dict(options)

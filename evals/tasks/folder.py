@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evals.tasks.labels import Names, order_folders, read_names
+from evals.tasks.order import natural_key
 from toolkit.config import fingerprint
 from toolkit.errors import DataError, DataNotFound
 from toolkit.images import FileImage, find_images
 from toolkit.types import Sample
 
 CLASSES_FILE = "classes.json"
-
-
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key in which numbers count as numbers.
-
-    >>> sorted(["class10", "class2", "a"], key=natural_key)
-    ['a', 'class2', 'class10']
-    """
-    parts = re.split(r"(\d+)", name)
-    return tuple((1, int(part), part) if part.isdigit() and part.isascii() else (0, 0, part) for part in parts if part)
 
 
 def class_folders(root: Path) -> list[str]:

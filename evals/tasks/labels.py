@@ -85,8 +85,10 @@ def order_folders(folders: Sequence[str], names: Sequence[str] | Mapping[str, st
         return list(folders), tuple(pretty(folder) for folder in folders)
     if isinstance(names, Mapping):
         if set(names) != set(folders):
-            wrong = sorted(set(names) ^ set(folders))
-            raise mismatch("the mapping must name every folder once", sorted(folders), sorted(names), list(range(len(wrong))), where)
+            odd = sorted(set(names) ^ set(folders))
+            raise DataError(
+                f"{where}: the mapping must name every folder once; folders or keys without a partner: {', '.join(odd[:SHOWN])}"
+            )
         return list(names), tuple(names.values())
     if len(names) == len(folders) and set(folders) == {str(label) for label in range(len(names))}:
         return sorted(folders, key=int), tuple(names)  # folders 0, 1, 2 ... are places in the list

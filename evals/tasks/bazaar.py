@@ -1,0 +1,59 @@
+"""``bazaar/category``, ``bazaar/lines`` and ``bazaar/lines-heldout``: classification of procedural goods, without any files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evals.tasks.classify import ClassifyTask
+from evals.tasks.labels import Names, match_in_order, read_names
+from toolkit.config import fingerprint
+from toolkit.errors import UsageError
+from toolkit.types import Sample
+
+SIZES = (32, 1024)
+
+
+def load_bazaar(
+    name: str,
+    classnames: Names | None = None,
+    templates: Sequence[str] | None = None,
+    *,
+    split: str = "test",
+    size: int = 96,
+    view: int = 0,
+    seed: int = 0,
+) -> ClassifyTask:
+    """The task of that name.
+
+    Args:
+        split: "test" or "train". size: side of the images in pixels. view: which of the item's views. seed: of the world of items.
+        classnames: a mapping renames classes for the prompts; a list must agree with the task's own.
+    """
+    from evals import bazaar
+
+    if not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
+        raise UsageError(f"size must be a number of pixels from {SIZES[0]} to {SIZES[1]}, not {size!r}")
+    if not isinstance(view, int) or not isinstance(seed, int) or min(view, seed) < 0:
+        raise UsageError(f"view and seed must be numbers from 0, not {view!r} and {seed!r}")
+    kind = name.partition("/")[2]
+    names, own_templates, descriptions = bazaar.classify_spec(kind)
+    rows = bazaar.classify_split(kind, split)
+    samples = [
+        Sample(f"bazaar:{seed}:{index}:{view}", bazaar.RenderedImage(index, seed=seed, size=size, view=view), label)
+        for index, label in rows
+    ]
+    shown = _rename(tuple(names), classnames, name)
+    pool = {shown[names.index(key)]: tuple(texts) for key, texts in descriptions.items()} if descriptions else None
+    content = fingerprint("bazaar", samples[0].image.content_id() if samples and samples[0].image else "", size, view, seed)
+    full = name if split == "test" else f"{name}:{split}"
+    return ClassifyTask(full, shown, samples, f"bazaar ({split}, {size} px)", content, tuple(templates or own_templates), pool)
+
+
+def _rename(names: tuple[str, ...], given: Names | None, task: str) -> tuple[str, ...]:
+    chosen = read_names(given)
+    if chosen is None:
+        return names
+    if isinstance(chosen, dict):
+        return tuple(chosen.get(name, name) for name in names)
+    match_in_order(names, list(chosen), where=task)
+    return tuple(chosen)

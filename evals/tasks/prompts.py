@@ -1,0 +1,116 @@
+"""Reads prompts/: class names, spellings, templates and descriptions of a data set, with the hash of each file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from evals.tasks.labels import match_in_order
+from toolkit.errors import DataError, unknown_name
+
+PROMPTS = Path(__file__).resolve().parents[2] / "prompts"
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """What is said about the classes of one data set.
+
+    Attributes:
+        classnames: (C,) in label order. aliases: (C,) other spellings of each.
+        templates: the single template first, then the rest of the ensemble.
+        descriptions: class name -> texts, or None where there is no pool. Classes of the same name share their texts.
+        hashes: file name -> sha256 of its bytes.
+    """
+
+    name: str
+    version: int
+    classnames: tuple[str, ...]
+    aliases: tuple[tuple[str, ...], ...]
+    templates: tuple[str, ...]
+    descriptions: Mapping[str, tuple[str, ...]] | None
+    hashes: Mapping[str, str]
+
+
+class _Class(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(min_length=1)
+    aliases: tuple[str, ...] = ()
+
+
+class _Templates(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    single: str
+    ensemble: tuple[str, ...] = Field(min_length=1)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    version: int
+    sources: dict[str, list[dict[str, str]]]
+    templates: _Templates
+    descriptions: str | None = None
+    classes: tuple[_Class, ...] = Field(min_length=2)
+
+
+def list_prompts(root: Path = PROMPTS) -> list[str]:
+    """The names of all prompt sets for classification."""
+    return sorted(path.stem for path in (root / "classify").glob("*") if path.suffix in (".json", ".yaml", ".yml"))
+
+
+@cache
+def load_prompts(name: str, root: Path = PROMPTS) -> PromptSet:
+    """The prompt set of that name.
+
+    Raises: UsageError: for an unknown name. DataError: if a file is damaged, or its description pool is of other classes.
+    """
+    known = list_prompts(root)
+    if name not in known:
+        raise unknown_name("prompt set", name, known)
+    path = next(
+        root / "classify" / f"{name}{suffix}" for suffix in (".json", ".yaml", ".yml") if (root / "classify" / f"{name}{suffix}").exists()
+    )
+    value, digest = _read(path)
+    try:
+        file = _File.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"{path} is not a prompt file: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    hashes = {f"classify/{path.name}": digest}
+    names = tuple(entry.name for entry in file.classes)
+    aliases = tuple(entry.aliases for entry in file.classes)
+    descriptions = None
+    if file.descriptions is not None:
+        pool, hashes[file.descriptions] = _read(root / file.descriptions)
+        descriptions = _by_class(pool, names, aliases, str(root / file.descriptions))
+    ensemble = [template for template in file.templates.ensemble if template != file.templates.single]
+    return PromptSet(file.name, file.version, names, aliases, (file.templates.single, *ensemble), descriptions, hashes)
+
+
+def _by_class(pool: Any, names: tuple[str, ...], aliases: tuple[tuple[str, ...], ...], where: str) -> dict[str, tuple[str, ...]]:
+    if not isinstance(pool, dict) or not all(isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in pool.values()):
+        raise DataError(f"{where} must map class names to lists of texts")
+    match_in_order(list(pool), names, aliases, where=where)
+    merged: dict[str, tuple[str, ...]] = {}
+    for name, texts in zip(names, pool.values(), strict=True):
+        merged[name] = tuple(dict.fromkeys((*merged.get(name, ()), *texts)))
+    return merged
+
+
+def _read(path: Path) -> tuple[Any, str]:
+    try:
+        data = path.read_bytes()
+        value = json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
+    except FileNotFoundError as error:
+        raise DataError(f"prompt file {path} is missing", hint="install the package again") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"prompt file {path} is damaged: {error}", hint="install the package again") from error
+    return value, hashlib.sha256(data).hexdigest()
