@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evals.bazaar.items import Item, item
+    from evals.bazaar.captions import attribute_caption, caption, captions, facts, line_attribute_texts
+    from evals.bazaar.items import VIEWS, Item, item
+    from evals.bazaar.lines import HELDOUT_LINES, LINES, SEEN_LINES, Line
+    from evals.bazaar.render import Masks, masks, render
+    from evals.bazaar.sheet import contact_sheet
+    from evals.bazaar.splits import is_train, split_of
+    from evals.bazaar.world import CATEGORIES
 
-__all__ = ["Item", "item"]
+_HOME = {
+    "captions": ("captions", "caption", "facts", "attribute_caption", "line_attribute_texts"),
+    "items": ("Item", "item", "VIEWS"),
+    "lines": ("Line", "LINES", "SEEN_LINES", "HELDOUT_LINES"),
+    "render": ("Masks", "masks", "render"),
+    "sheet": ("contact_sheet",),
+    "splits": ("split_of", "is_train"),
+    "world": ("CATEGORIES",),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
 
-_HOME = {"Item": "items", "item": "items"}
+__all__ = [
+    "CATEGORIES",
+    "HELDOUT_LINES",
+    "LINES",
+    "SEEN_LINES",
+    "VIEWS",
+    "Item",
+    "Line",
+    "Masks",
+    "attribute_caption",
+    "caption",
+    "captions",
+    "contact_sheet",
+    "facts",
+    "is_train",
+    "item",
+    "line_attribute_texts",
+    "masks",
+    "render",
+    "split_of",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when they are first used, so that ``import evals.bazaar`` costs nothing."""
-    if name not in _HOME:
+    if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    module = import_module(f"{__name__}.{_MODULE[name]}")
+    for each in _HOME[_MODULE[name]]:
+        globals()[each] = getattr(module, each)
+    return globals()[name]

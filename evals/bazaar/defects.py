@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.bazaar.streams import Stream
-from evals.bazaar.world import DAMAGE_OF, Part
+from evals.bazaar.world import BASE_DEDUCTION, DAMAGE_OF, Part
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,28 @@ def draw_defects(stream: Stream, parts: Sequence[Part], material: str) -> tuple[
 
 def _material(part: Part, material: str) -> str:
     return material if part.material == "main" else part.material
+
+
+CAP_WEIGHT = 1.5  # the weight of displays and lenses, whose cracks cap the grade
+
+
+def deduction(defect: Defect, weight: float) -> float:
+    """Points of condition that a defect costs on the scale 1 to 5, before caps."""
+    return BASE_DEDUCTION[defect.type] * defect.severity * weight
+
+
+def condition_points(defects: Sequence[Defect], parts: Sequence[Part]) -> float:
+    """Condition g in [1, 5]: 5 minus the deductions; a crack on a display or lens caps it at 2."""
+    weights = {p.name: p.weight for p in parts}
+    points = 5.0 - sum(deduction(d, weights[d.part]) for d in defects)
+    if any(d.type == "crack" and weights[d.part] >= CAP_WEIGHT for d in defects):
+        points = min(points, 2.0)
+    return max(1.0, points)
+
+
+def grade_of(points: float) -> str:
+    """A (like new), B (very good), C (good), D (acceptable), E (for parts)."""
+    for letter, least in (("A", 4.75), ("B", 4.0), ("C", 3.0), ("D", 2.0)):
+        if points >= least:
+            return letter
+    return "E"
