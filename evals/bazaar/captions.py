@@ -23,21 +23,21 @@ FAINT = 0.25  # damage below this severity is claimed neither present nor absent
 PHOTOS = ("a photo of {}", "a picture of {}", "{}", "{}", "a product photo of {}", "a used {0:}", "a second-hand {0:}", "a close-up photo of {}", "an offer of {}")
 
 PATTERN_PHRASES: dict[str, tuple[str, ...]] = {
-    "plain": ("a plain {c} surface", "one plain {c} color", "no pattern"),
-    "striped": ("{c} and {d} stripes", "wide {d} stripes on {c}", "{c} with {d} stripes", "broad horizontal stripes"),
+    "plain": ("a plain {c} surface", "one plain {c} colour", "no pattern", "plain {c}"),
+    "striped": ("{c} and {d} stripes", "wide {d} stripes on {c}", "{c} with {d} stripes", "broad horizontal stripes", "{d} stripes on {c}"),
     "pinstriped": ("{c} and {d} pinstripes", "thin {d} lines on {c}", "fine upright stripes"),
     "dotted": ("{d} dots on {c}", "{c} with {d} dots", "polka dots", "round dots all over"),
-    "checked": ("{c} and {d} checks", "a {c} and {d} check pattern", "a checkerboard pattern", "squares in two colors"),
+    "checked": ("{c} and {d} checks", "{c} and {d} squares", "{c} with {d} checks", "a checkerboard pattern", "squares in two colours"),
     "zigzag": ("{c} and {d} zigzags", "{d} zigzag lines on {c}", "a zigzag pattern"),
-    "two-tone": ("half {c} and half {d}", "two halves in {c} and {d}", "a two-tone color split"),
+    "two-tone": ("half {c} and half {d}", "two halves in {c} and {d}", "{c} on top and {d} at the bottom"),
 }
 PATTERN_WORDS: dict[str, tuple[str, ...]] = {
     "plain": ("plain",), "striped": ("striped",), "pinstriped": ("pinstriped", "finely striped"), "dotted": ("dotted", "polka dot"),
     "checked": ("checked", "checkered"), "zigzag": ("zigzag", "zigzag patterned"), "two-tone": ("two-tone",),
 }
 MATERIAL_PHRASES: dict[str, tuple[str, ...]] = {
-    "leather": ("leather", "smooth leather"), "metal": ("metal", "shiny metal"), "fabric": ("fabric", "woven fabric"), "plastic": ("plastic", "glossy plastic"),
-    "wood": ("wood", "wood with a grain"), "ceramic": ("ceramic", "glazed ceramic"), "plush": ("plush", "soft plush"), "denim": ("denim", "denim cloth"),
+    "leather": ("leather", "smooth leather", "a leather surface"), "metal": ("metal", "shiny metal", "a metal surface"), "fabric": ("fabric", "woven fabric", "woven cloth"), "plastic": ("plastic", "glossy plastic", "a smooth plastic surface"),
+    "wood": ("wood", "wood with a grain", "visible wood grain"), "ceramic": ("ceramic", "glazed ceramic", "a glazed surface"), "plush": ("plush", "soft plush"), "denim": ("denim", "denim cloth", "coarse denim"),
 }
 BACKGROUND_PHRASES: dict[str, tuple[str, ...]] = {
     "studio": ("in front of a plain studio background", "on a plain background"), "wood": ("on a wooden table", "on wooden boards"),
@@ -95,7 +95,8 @@ def captions(item: Item, rng: Stream, kind: str | None = None, view: int = 0) ->
 def attribute_caption(item: Item) -> str:
     """The full description of what is seen, without names and always the same: for retrieval."""
     attributes = ", ".join(item.spec.attribute[name].phrases[value][0] for name, value in item.attributes)
-    return f"a {item.colour} {PATTERN_WORDS[item.pattern][0]} {item.material} {item.category} with {item.colour2} {item.spec.accent}, {attributes}"
+    look = f"{item.colour} {PATTERN_WORDS[item.pattern][0]} {_made(item.material)} {item.category}"
+    return f"{_article(look)} with {item.colour2} {item.spec.accent}, {attributes}"
 
 
 @lru_cache(maxsize=64)
@@ -125,9 +126,13 @@ def _photo(noun: str, rng: Stream) -> str:
     return form.format(_article(noun))
 
 
+def _made(material: str) -> str:
+    return "wooden" if material == "wood" else material
+
+
 def _look(item: Item, rng: Stream, most: int) -> tuple[str, set[str]]:
     """Adjectives before the noun, 1 to ``most`` of colour, pattern and material."""
-    options = [("colour", item.colour), ("pattern", rng.choice(PATTERN_WORDS[item.pattern])), ("material", item.material)]
+    options = [("colour", item.colour), ("pattern", rng.choice(PATTERN_WORDS[item.pattern])), ("material", _made(item.material))]
     count = 1 + rng.integer(most)
     chosen = options if count >= 3 else [options[0], rng.choice(options[1:])] if count == 2 else [rng.weighted(options, (0.6, 0.2, 0.2))]
     claims = {f"{key}={getattr(item, key)}" for key, _ in chosen}
@@ -195,9 +200,9 @@ def _phrase(item: Item, rng: Stream, view: int) -> Caption:
             return f"{_photo(_noun(item, rng), rng)} with {phrase}", frozenset(claims | {f"category={item.category}"})
         return rng.choice(("{}", "{}", "with {}", "a photo of something with {}")).format(phrase), frozenset(claims)
     if draw < 0.8:
-        return rng.choice(("mostly {}", "{}", "a {} thing", "the main color is {}")).format(item.colour), frozenset({f"colour={item.colour}"})
+        return rng.choice((f"mostly {item.colour}", item.colour, f"{_article(item.colour)} thing", f"the main colour is {item.colour}")), frozenset({f"colour={item.colour}"})
     if draw < 0.92:
-        return rng.choice(("made of {}", "{}", "a {} thing")).format(rng.choice(MATERIAL_PHRASES[item.material])), frozenset({f"material={item.material}"})
+        return rng.choice(("made of {}", "{}", "{}")).format(rng.choice(MATERIAL_PHRASES[item.material])), frozenset({f"material={item.material}"})
     return f"{item.colour} with {item.colour2} details", frozenset({f"colour={item.colour}", f"colour2={item.colour2}"})
 
 
