@@ -42,7 +42,7 @@ class Confusion(NamedTuple):
 def shares(counts: Counts) -> NDArray[np.float64]:
     """Each row divided by its sum; rows without samples stay 0."""
     totals = counts.sum(axis=1, keepdims=True)
-    return counts / np.maximum(totals, 1)
+    return np.divide(counts, np.maximum(totals, 1), dtype=np.float64)
 
 
 def most_confused(counts: Counts, most: int = 12) -> list[Confusion]:
