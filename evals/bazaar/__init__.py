@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evals.bazaar.captions import attribute_caption, caption, captions, facts, line_attribute_texts
+    from evals.bazaar.classify import classify_names, classify_spec, classify_split
+    from evals.bazaar.descriptions import description_pool
+    from evals.bazaar.image import RenderedImage
     from evals.bazaar.items import VIEWS, Item, item
     from evals.bazaar.lines import HELDOUT_LINES, LINES, SEEN_LINES, Line
     from evals.bazaar.render import Masks, masks, render
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "captions": ("captions", "caption", "facts", "attribute_caption", "line_attribute_texts"),
+    "classify": ("classify_names", "classify_spec", "classify_split"),
+    "descriptions": ("description_pool",),
+    "image": ("RenderedImage",),
     "items": ("Item", "item", "VIEWS"),
     "lines": ("Line", "LINES", "SEEN_LINES", "HELDOUT_LINES"),
     "render": ("Masks", "masks", "render"),
@@ -34,10 +40,15 @@ __all__ = [
     "Item",
     "Line",
     "Masks",
+    "RenderedImage",
     "attribute_caption",
     "caption",
     "captions",
+    "classify_names",
+    "classify_spec",
+    "classify_split",
     "contact_sheet",
+    "description_pool",
     "facts",
     "is_train",
     "item",

@@ -50,7 +50,10 @@ def backdrop(view: View, size: int) -> NDArray[np.float32]:
         tone = light + np.where(y > horizon, 0.07, 0.0) * np.clip((y - horizon) * 9, 0, 1) - 0.25 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
         return (tone[..., None] * tint).astype(np.float32)
     if view.background == "wood":
-        tone, tint = _planks(stream, x, y), tint * 0.45 + np.array([158, 112, 68], dtype=np.float32) * (0.35 + 0.3 * float(tint.mean()) / 255)
+        tone, tint = (
+            _planks(stream, x, y),
+            tint * 0.45 + np.array([158, 112, 68], dtype=np.float32) * (0.35 + 0.3 * float(tint.mean()) / 255),
+        )
     elif view.background == "cloth":
         a, b = stream.uniform(4, 9), stream.uniform(3, 8)
         folds = np.sin(x * a + b * y * y + stream.uniform(0, 6)) * 0.07 + np.sin(x * b - y * a) * 0.05

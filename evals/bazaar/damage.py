@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from evals.bazaar.canvas import smooth, stroke
@@ -78,7 +77,13 @@ def _stain(s: float, stream: Stream, material: str) -> tuple[Layer, ...]:
     radius = 0.1 + 0.25 * s
 
     def blot(r: float, cx: float, cy: float) -> Path:
-        return smooth([(cx + r * q * math.cos(t), cy + r * q * math.sin(t)) for t, q in ((k * math.pi / 5, stream.uniform(0.7, 1.15)) for k in range(10))], steps=3)
+        return smooth(
+            [
+                (cx + r * q * math.cos(t), cy + r * q * math.sin(t))
+                for t, q in ((k * math.pi / 5, stream.uniform(0.7, 1.15)) for k in range(10))
+            ],
+            steps=3,
+        )
 
     main = blot(radius, 0.0, 0.0)
     inner = [(0.72 * x, 0.72 * y) for x, y in main]
@@ -99,12 +104,12 @@ def _tear(s: float, stream: Stream, material: str) -> tuple[Layer, ...]:
     return (Layer((fringe,), "light", 0.6 + 0.3 * s), Layer((core,), "dark", 0.8 + 0.2 * s))
 
 
-def layer_mask(layer: Layer, defect: Defect, at: tuple[float, float], frame: Frame) -> NDArray[np.uint8]:
-    """The layer in the picture of ``frame``: (n, n) uint8, 255 inside."""
+def layer_image(layer: Layer, defect: Defect, at: tuple[float, float], frame: Frame) -> Image.Image:
+    """The layer in the picture of ``frame``: (n, n) of mode "L", 255 inside."""
     image = Image.new("L", (frame.size, frame.size), 0)
     draw = ImageDraw.Draw(image)
     angle = math.radians(defect.angle)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     for polygon in layer.polygons:
         draw.polygon(frame.place(np.asarray(polygon) @ turn.T + np.asarray(at)).ravel().tolist(), fill=255)
-    return np.asarray(image)
+    return image

@@ -141,7 +141,9 @@ def shape_map(item: Item, view: View, size: int, *, complete: bool = False) -> S
 
 
 @lru_cache(maxsize=1024)
-def anchor(category: str, attributes: tuple[tuple[str, str], ...], missing: tuple[str, ...], part: str, place: tuple[float, float]) -> tuple[float, float]:
+def anchor(
+    category: str, attributes: tuple[tuple[str, str], ...], missing: tuple[str, ...], part: str, place: tuple[float, float]
+) -> tuple[float, float]:
     """The visible point of a part, in object coordinates, nearest to ``place`` in its bounding box, away from its edge."""
     n, unit = 96, 44.0
     image = Image.new("L", (n, n), 0)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from evals.bazaar.backdrop import backdrop, noise_bank
-from evals.bazaar.damage import damage_layers, layer_mask
+from evals.bazaar.damage import damage_layers, layer_image
 from evals.bazaar.geometry import Frame, ShapeMap, anchor, frame_of, shape_map
 from evals.bazaar.items import VIEWS, Item, View
-from evals.bazaar.surface import lit, pattern_mask, tables
 from evals.bazaar.streams import Stream
+from evals.bazaar.surface import lit, pattern_mask, tables
 
 SMALLEST, LARGEST = 16, 2048
 
@@ -60,7 +60,7 @@ def render(item: Item, size: int = 96, view: int = 0, *, clean: bool = False) ->
     if item.pattern != "plain":
         u, v = frame.grid(n)
         where = pattern_mask(item.pattern, u, v) & patterned_of[index]
-        rgb[where] = _second(item)
+        np.copyto(rgb, _second(item), where=where)
     if not clean:
         _damage(rgb.view(np.uint8).reshape(n, n, 4), item, picture, frame)
     colours = Image.frombuffer("CMYK", (n, n), rgb.tobytes(), "raw", "CMYK", 0, 1).reduce(factor)
@@ -95,14 +95,17 @@ def _damage(rgb: NDArray[np.uint8], item: Item, picture: ShapeMap, frame: Frame)
         seen = picture.mask(defect.part)
         at = anchor(item.category, item.attributes, item.missing_parts, defect.part, defect.place)
         for layer in damage_layers(defect):
-            where = (layer_mask(layer, defect, at, frame) > 0) & seen
-            pixels = rgb[where][:, :3].astype(np.float32)
+            drawn = layer_image(layer, defect, at, frame)
+            left, top, right, bottom = drawn.getbbox() or (0, 0, 0, 0)
+            window = rgb[top:bottom, left:right]
+            where = (np.asarray(drawn.crop((left, top, right, bottom))) > 0) & seen[top:bottom, left:right]
+            pixels = window[where][:, :3].astype(np.float32)
             if not len(pixels):
                 continue
             tone = layer.tone
             if tone == "mark":
                 tone = "dark" if pixels.mean() > 118 else "light"
-            rgb[where, :3] = (pixels * (1 - layer.alpha) + np.array(_TONES[tone], dtype=np.float32) * layer.alpha).astype(np.uint8)
+            window[where, :3] = (pixels * (1 - layer.alpha) + np.array(_TONES[tone], dtype=np.float32) * layer.alpha).astype(np.uint8)
 
 
 def _photo(thing: NDArray[np.float32], alpha: NDArray[np.float32], body: Image.Image, look: View, size: int) -> NDArray[np.uint8]:
@@ -110,7 +113,7 @@ def _photo(thing: NDArray[np.float32], alpha: NDArray[np.float32], body: Image.I
     scene = backdrop(look, size)
     cast = body.getchannel(3).filter(ImageFilter.GaussianBlur(size * 0.03))
     shadow = np.asarray(cast, dtype=np.float32) / 255
-    dx, dy = int(round(-look.light * 0.05 * size)), int(round(0.045 * size))
+    dx, dy = round(-look.light * 0.05 * size), round(0.045 * size)
     shadow = np.roll(shadow, (dy, dx), axis=(0, 1))
     shadow[:dy] = 0
     near = np.asarray(body.getchannel(3).filter(ImageFilter.BoxBlur(size * 0.012)), dtype=np.float32) / 255
@@ -130,8 +133,8 @@ def _photo(thing: NDArray[np.float32], alpha: NDArray[np.float32], body: Image.I
 
 def _noise(stream: Stream, size: int) -> NDArray[np.float32]:
     bank, y, x = noise_bank(), stream.integer(256), stream.integer(256)
-    times = -(-size // 256) + 1
-    return np.tile(bank, (times, times))[y : y + size, x : x + size]
+    wrap = np.arange(size)
+    return bank[((y + wrap) & 255)[:, None], ((x + wrap) & 255)[None, :]]
 
 
 def masks(item: Item, size: int = 96, view: int = 0) -> Masks:
@@ -149,7 +152,7 @@ def masks(item: Item, size: int = 96, view: int = 0) -> Masks:
             found.append(_reduced(whole.mask(defect.part)[..., None], factor))
             continue
         at = anchor(item.category, item.attributes, item.missing_parts, defect.part, defect.place)
-        layers = [layer_mask(layer, defect, at, frame) > 0 for layer in damage_layers(defect)]
+        layers = [np.asarray(layer_image(layer, defect, at, frame)) > 0 for layer in damage_layers(defect)]
         where = np.logical_or.reduce(layers) & picture.mask(defect.part)
         found.append(_reduced(where[..., None], factor, most=False))
     return Masks(_reduced((picture.index > 0)[..., None], factor), {k: m for k, m in parts.items() if m.any()}, tuple(found))

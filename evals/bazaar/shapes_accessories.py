@@ -39,7 +39,15 @@ def draw_accessory(p: Pen, name: str) -> None:
         else:
             if name == "purse charm":
                 p.arc(n, 0, -0.5, 0.35, 0.35, 0, 360, 0.12, "gold", h=0.6)
-            p.poly(n, [(0.8 * math.cos(t) * (1 if k % 2 else 0.5), 0.25 + 0.7 * math.sin(t) * (1 if k % 2 else 0.5)) for k, t in enumerate(math.pi * j / 6 for j in range(12))], "gold", h=0.9)
+            p.poly(
+                n,
+                [
+                    (0.8 * math.cos(t) * (1 if k % 2 else 0.5), 0.25 + 0.7 * math.sin(t) * (1 if k % 2 else 0.5))
+                    for k, t in enumerate(math.pi * j / 6 for j in range(12))
+                ],
+                "gold",
+                h=0.9,
+            )
             p.oval(n, 0, 0.25, 0.24, 0.24, "giftbox", h=1.0, gloss=0.8)
     elif name in ("strap", "spare strap", "belt"):
         p.arc(n, 0, 0, 0.75, 0.6, -60, 265, 0.24, "timber", h=0.7)
@@ -60,7 +68,9 @@ def draw_accessory(p: Pen, name: str) -> None:
         p.line(n, [(-0.2, 0.1), (0.75, 0.85)], 0.16, "steel", h=0.8)
         p.oval(n, -0.4, -0.25, 0.3, 0.5, "steel", turn=-40, h=0.9)
     elif name == "cushion":
-        p.blob(n, [(-0.85, -0.75), (0, -0.62), (0.85, -0.75), (0.75, 0), (0.85, 0.75), (0, 0.62), (-0.85, 0.75), (-0.75, 0)], "giftbox", h=0.9)
+        p.blob(
+            n, [(-0.85, -0.75), (0, -0.62), (0.85, -0.75), (0.75, 0), (0.85, 0.75), (0, 0.62), (-0.85, 0.75), (-0.75, 0)], "giftbox", h=0.9
+        )
         p.oval(n, 0, 0, 0.1, 0.1, "paper", h=0.7)
     elif name in ("blanket", "dust bag", "rain cover"):
         role = {"blanket": "cream", "dust bag": "paper", "rain cover": "bulb"}[name]
@@ -76,7 +86,7 @@ def draw_accessory(p: Pen, name: str) -> None:
     elif name == "hat":
         p.oval(n, 0, 0.45, 0.95, 0.26, "giftbox", h=0.6)
         p.poly(n, smooth([(-0.55, 0.45), (-0.48, -0.5), (0, -0.62), (0.48, -0.5), (0.55, 0.45)]), "giftbox", h=0.9)
-        p.poly(n, arc(0, 0.3, 0.55, 0.14, 0, 180) + [(-0.54, 0.1), (0.54, 0.1)], "ink", h=0.95)
+        p.poly(n, [*arc(0, 0.3, 0.55, 0.14, 0, 180), (-0.54, 0.1), (0.54, 0.1)], "ink", h=0.95)
     elif name == "bottle":
         p.rect(n, -0.38, -0.45, 0.38, 0.95, "glass+", r=0.16, h=0.9)
         p.rect(n, -0.2, -0.95, 0.2, -0.4, "ink", r=0.06, h=0.8)

@@ -70,7 +70,10 @@ def headphones(p: Pen, a: Values) -> None:
     if a["cable"] == "straight":
         p.curve("cable", [(-0.6, 0.5), (-0.55, 0.8), (-0.2, 0.9), (0.1, 0.7), (0.3, 0.78), (0.38, 0.95)], 0.055, "rubber")
     elif a["cable"] == "coiled":
-        path = [(-0.6 + t * 0.95 + 0.05 * math.cos(t * 52), 0.62 + 0.2 * math.sin(t * 3) + 0.11 * math.sin(t * 52)) for t in (k / 90 for k in range(91))]
+        path = [
+            (-0.6 + t * 0.95 + 0.05 * math.cos(t * 52), 0.62 + 0.2 * math.sin(t * 3) + 0.11 * math.sin(t * 52))
+            for t in (k / 90 for k in range(91))
+        ]
         p.line("cable", path, 0.045, "rubber")
     thick = a["band"] == "padded"
     p.arc("headband", 0, 0.12, 0.62, 0.9, 180, 360, 0.25 if thick else 0.12, "main", h=0.6, gloss=0.2, pat=True)

@@ -34,7 +34,12 @@ def mug(p: Pen, a: Values) -> None:
     else:
         x = right + 0.36
         path = [(right - 0.1, middle - reach), (x, middle - reach), (x, middle + reach), (right - 0.1, middle + reach)]
-        inner = [(right - 0.1, middle + reach - 0.15), (x - 0.15, middle + reach - 0.15), (x - 0.15, middle - reach + 0.15), (right - 0.1, middle - reach + 0.15)]
+        inner = [
+            (right - 0.1, middle + reach - 0.15),
+            (x - 0.15, middle + reach - 0.15),
+            (x - 0.15, middle - reach + 0.15),
+            (right - 0.1, middle - reach + 0.15),
+        ]
         p.poly("handle", [*path, *inner], "main", h=0.5, gloss=0.5)
     mid, half = (left + right) / 2, (right - left) / 2
     body = [(left, top), *arc(mid, foot - 0.12, half * 0.94, 0.15, 180, 0), (right, top)]
@@ -132,7 +137,12 @@ def teddy_bear(p: Pen, a: Values) -> None:
         p.oval("", 0, 0.42, 0.28, 0.32, "second+", h=0.75)
     if a["outfit"] == "vest":
         for s in (-1, 1):
-            p.poly("outfit", smooth([(s * 0.16, -0.06), (s * 0.42, 0.02), (s * 0.5, 0.4), (s * 0.36, 0.74), (s * 0.16, 0.72), (s * 0.2, 0.3)]), "second-", h=0.85)
+            p.poly(
+                "outfit",
+                smooth([(s * 0.16, -0.06), (s * 0.42, 0.02), (s * 0.5, 0.4), (s * 0.36, 0.74), (s * 0.16, 0.72), (s * 0.2, 0.3)]),
+                "second-",
+                h=0.85,
+            )
             p.oval("outfit", s * 0.24, 0.32, 0.035, 0.035, "gold", h=0.95)
     for s in (-1, 1):
         p.oval("feet", s * 0.36, 0.76, 0.22, 0.2, "main", h=0.85)

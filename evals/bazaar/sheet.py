@@ -9,7 +9,15 @@ from evals.bazaar.render import render
 
 
 def contact_sheet(
-    rows: int = 8, cols: int = 8, size: int = 96, seed: int = 0, *, start: int = 0, view: int = 0, gutter: int = 4, indices: list[int] | None = None
+    rows: int = 8,
+    cols: int = 8,
+    size: int = 96,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    view: int = 0,
+    gutter: int = 4,
+    indices: list[int] | None = None,
 ) -> Image.Image:
     """``rows`` x ``cols`` items from ``start`` on (or ``indices``), with thin gutters."""
     chosen = list(range(start, start + rows * cols)) if indices is None else indices
