@@ -42,7 +42,8 @@ class Confusion(NamedTuple):
 def shares(counts: Counts) -> NDArray[np.float64]:
     """Each row divided by its sum; rows without samples stay 0."""
     totals = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, np.maximum(totals, 1), dtype=np.float64)
+    part: NDArray[np.float64] = np.divide(counts, np.maximum(totals, 1), dtype=np.float64)
+    return part
 
 
 def most_confused(counts: Counts, most: int = 12) -> list[Confusion]:

@@ -101,10 +101,10 @@ def shown_interval(ci: tuple[float, float] | None, wording: Wording) -> str:
 def points(difference: float) -> str:
     """A difference of two fractions in percentage points, with its sign.
 
-    >>> points(0.023), points(-0.0004)
-    ('+2.3', '\u22120.0')
+    >>> points(0.023), points(-0.0004), points(0.0)
+    ('+2.3', '\u22120.0', '0.0')
     """
-    return f"{100 * difference:+.1f}".replace("-", MINUS)
+    return "0.0" if difference == 0 else f"{100 * difference:+.1f}".replace("-", MINUS)
 
 
 def p_value(p: float | None) -> str:
