@@ -43,7 +43,10 @@ def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.d
     if kind not in CLASSES:
         raise ModelConfigError(f"{folder} holds a model of type {kind!r}; dual encoders are of type {', '.join(CLASSES)}")
     files = weights.find_weights(folder, ["model.safetensors"], ["pytorch_model.bin"], allow_pickle=allow_pickle)
-    model = _load_model(folder, CLASSES[kind], pickled=files[0].suffix != ".safetensors")
+    pickled = files[0].suffix != ".safetensors"
+    for file in files if pickled else ():
+        weights.check_pickle(file)
+    model = _load_model(folder, CLASSES[kind], pickled=pickled)
     processor, tokenizer = _load_processors(folder)
     text = HFText(model, tokenizer, kind)
     identity = {
@@ -60,6 +63,7 @@ def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.d
 
 def _load_model(folder: Path, class_name: str, *, pickled: bool) -> Any:
     import transformers
+    from safetensors import SafetensorError
 
     with _quiet():
         try:
@@ -67,7 +71,7 @@ def _load_model(folder: Path, class_name: str, *, pickled: bool) -> Any:
                 folder, dtype=torch.float32, use_safetensors=not pickled, weights_only=True, local_files_only=True,
                 trust_remote_code=False, output_loading_info=True,
             )  # fmt: skip
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise ModelConfigError(f"{folder} cannot be loaded as a {class_name}: {_first_line(error)}") from error
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:

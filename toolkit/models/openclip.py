@@ -170,7 +170,7 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         weights.check_pickle(path)
     try:
         open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
-    except (RuntimeError, KeyError, ValueError, SafetensorError) as error:
+    except (RuntimeError, KeyError, ValueError, AssertionError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise ModelConfigError(
             f"{path} does not hold the weights of this architecture: {' '.join(lines[:2])[:300]}",
