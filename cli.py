@@ -184,9 +184,9 @@ def eval_command(**given: Any) -> None:
         outcome = _evaluate(EvalRequest(**given))
     finally:
         leave()
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") == "0":  # the first process speaks for all: a launcher ends the others when one leaves with a code
         _show(outcome.results, as_json, print_results, outcome.folder, outcome.report)
-    _finish(outcome.results["n_failed"])
+        _finish(outcome.results["n_failed"])
 
 
 @cli.command()

@@ -58,10 +58,9 @@ heavy = [name for name in ("torch", "numpy", "transformers", "rich", "pydantic",
 print(used.ru_utime + used.ru_stime, heavy, file=sys.stderr)
 """
     for path in ((), ("eval",), ("cache",)):
-        seconds, heavy = min(
-            subprocess.run([sys.executable, "-c", code, *path, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stderr.split(" ", 1)
-            for _ in range(3)
-        )
+        command = [sys.executable, "-c", code, *path, "--help"]
+        calls = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True) for _ in range(3)]
+        seconds, heavy = min(call.stderr.split(" ", 1) for call in calls)
         assert heavy.strip() == "[]"
         assert float(seconds) < 0.3
 

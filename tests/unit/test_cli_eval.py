@@ -63,7 +63,8 @@ def test_a_second_call_answers_nothing_again(photos: Path, tiny_model: Path, tmp
 def test_workers_decode_the_same(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
     answers = []
     for workers in (0, 1):
-        done = evaluate(photos, tiny_model, tmp_path / str(workers), "--workers", str(workers), "--no-cache", "--no-report", "--batch-size", "6")
+        how = ("--workers", str(workers), "--no-cache", "--no-report", "--batch-size", "6")
+        done = evaluate(photos, tiny_model, tmp_path / str(workers), *how)
         assert done.exit_code == 0, done.stderr
         answers.append([sample["prediction"] for sample in samples(tmp_path / str(workers))])
     assert answers[0] == answers[1]
@@ -237,7 +238,9 @@ def test_a_template_without_a_slot(photos: Path, tiny_model: Path, tmp_path: Pat
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_wrong_word_in_the_call(arguments: list[str], code: int, words: list[str], photos: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_wrong_word_in_the_call(
+    arguments: list[str], code: int, words: list[str], photos: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     refused(evaluate(photos, tiny_model, tmp_path / "run", *arguments), code, *words)
 
 
