@@ -13,7 +13,7 @@ from evals.records import compare_runs
 from evals.report import confusion, figures
 from evals.report.svg import clean, nice_domain, nice_ticks
 from evals.report.thumbnails import Thumbnails
-from evals.report.view import ClassRow, Measured, Row, RunView
+from evals.report.view import ClassRow, Measured, Row, RunView, settings_apart
 from evals.report.wording import counted, finite, metric_wording, p_value, points, share, shown, shown_interval
 
 MOST_BARS = 40  # classes that all get a bar; beyond, the best and the worst do
@@ -227,7 +227,8 @@ def names_apart(a: RunView, b: RunView) -> tuple[str, str]:
         return a.model, b.model
     if a.method != b.method:
         return a.method, b.method
-    return clean(a.folder.name, 60), clean(b.folder.name, 60)
+    first, second = settings_apart([a, b])
+    return first, second
 
 
 def pair_section(pair: Pair, thumbnails: Thumbnails | None = None, *, most: int = 12) -> Context:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from evals.report import figures, page, provenance
 from evals.report.svg import clean, nice_domain, nice_ticks, number
 from evals.report.thumbnails import BUDGET, Thumbnails
-from evals.report.view import RunView
+from evals.report.view import RunView, settings_apart
 from evals.report.wording import BAZAAR_NOTE, duration, finite, metric_wording, share, shown, shown_interval
 from toolkit.version import VERSION
 
@@ -99,6 +99,8 @@ def overview_html(
     runs = []
     for index, view in enumerate(views, start=1):
         values = _sections(view, Thumbnails(images(view), budget), OVERVIEW_MISTAKES, 0)
+        alike = [other for other in views if (other.task, other.model, other.method) == (view.task, view.model, view.method)]
+        values["setting"] = dict(zip(map(id, alike), settings_apart(alike), strict=True))[id(view)]
         runs.append(values | {"anchor": f"run-{index}", "link": _relative(view.folder / "report.html", out)})
     compared = [page.pair_section(pair, Thumbnails(images(pair.b), budget), most=6) for pair in pairs]
     return (
@@ -147,7 +149,7 @@ def _group(members: Sequence[page.Context]) -> page.Context:
         rows.append(
             {
                 "model": view.model,
-                "method": view.method,
+                "how": " · ".join(word for word in (view.method, run["setting"]) if word),
                 "anchor": run["anchor"],
                 "raw": value,
                 "metric": metric.name if metric is not None else "",

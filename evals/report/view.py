@@ -103,6 +103,18 @@ class RunView:
     def method(self) -> str:
         return _name(self._said("method"))
 
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """What can differ between two runs of one model and one method, as short text: options, templates, number format, limit, seed."""
+        said = self._said("method")
+        options = said.get("config") if isinstance(said, Mapping) else None
+        found = dict(options) if isinstance(options, Mapping) else {}
+        templates = self.manifest.get("templates")
+        if isinstance(templates, Sequence) and "templates" not in found:
+            found["templates"] = templates
+        found |= {key: self.manifest[key] for key in ("dtype", "limit", "seed") if key in self.manifest}
+        return {clean(key, 40): _setting(value) for key, value in found.items()}
+
     @property
     def is_bazaar(self) -> bool:
         return self.task.startswith("bazaar")
@@ -216,6 +228,26 @@ def _name(value: Any) -> str:
     if isinstance(value, Mapping):
         value = value.get("name")
     return clean(value, 120) if value else ""
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return clean(value[0], 60) if len(value) == 1 else f"{len(value)} different"
+    return "default" if value is None else clean(value, 60)
+
+
+def settings_apart(views: Sequence[RunView]) -> list[str]:
+    """For each run of one model and method, the settings in which it differs from the others; the folder's name if there are none.
+
+    A run that stands alone needs nothing to tell it apart and gets an empty text.
+    """
+    if len(views) < 2:
+        return [""] * len(views)
+    keys = [
+        key for key in dict.fromkeys(key for view in views for key in view.settings) if len({view.settings.get(key) for view in views}) > 1
+    ]
+    texts = [", ".join(f"{key} = {view.settings.get(key, 'default')}" for key in keys[:3]) for view in views]
+    return texts if len(set(texts)) == len(views) else [clean(view.folder.name, 60) for view in views]
 
 
 def _integer(value: Any) -> int | None:

@@ -61,6 +61,21 @@ def test_images_may_differ_by_run_and_the_budget_is_shared(make_run: MAKE, parse
     assert "s000" in page.said  # the run without images lists its mistakes by name
 
 
+def test_runs_that_differ_in_one_option_are_told_apart(make_run: MAKE, parse: Any, tmp_path: Path) -> None:
+    def method(templates: Any) -> dict[str, Any]:
+        return {"name": "zero-shot", "config": {"templates": templates, "temperature": None}}
+
+    single, many = make_run("x1", method=method("single"), seed=4), make_run("x2", method=method("task"), accuracy=0.9)
+    own = make_run("x3", method=method(["a {}", "b {}"]), accuracy=0.8)
+    page = parse(write_overview([single, many, own], tmp_path / "all.html", title="Templates", comparisons=[(single, many)]))
+    for text in ("zero-shot · templates = single · 200 images", "zero-shot · templates = task", "zero-shot · templates = 2 different"):
+        assert text in page.said
+    assert "templates = task gets" in page.said
+    twins = parse(write_overview([single, make_run("twin", method=method("single"), seed=4)], tmp_path / "twins.html", title="Twins"))
+    assert "zero-shot · x1" in twins.said
+    assert "zero-shot · twin" in twins.said
+
+
 def test_one_unfinished_run_does_not_spoil_the_page(make_run: MAKE, parse: Any, tmp_path: Path) -> None:
     runs = [make_run("a"), make_run("b", results=False, status="running"), make_run("c", lines=[], results=False, status="running")]
     page = parse(write_overview(runs, tmp_path / "all.html", title="Some"))
