@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.special import ndtr, ndtri
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -38,7 +38,7 @@ def wilson(right: int, n: int, level: float = LEVEL) -> Interval:
     """
     if not 0 <= right <= n or n < 1:
         raise ValueError(f"a proportion needs 0 <= right <= n and n >= 1, not {right} of {n}")
-    z = float(norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))
     share, shrink = right / n, 1 + z * z / n
     centre = (share + z * z / (2 * n)) / shrink
     half = z / shrink * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -61,11 +61,11 @@ def bca(estimate: float, resampled: Array, influence: Array, level: float = LEVE
         return None
     below = (np.mean(resampled < estimate) + np.mean(resampled <= estimate)) / 2
     step = 0.5 / resampled.size
-    bias = float(norm.ppf(np.clip(below, step, 1 - step)))
+    bias = float(ndtri(np.clip(below, step, 1 - step)))
     squares = float(np.sum(influence**2))
     acceleration = float(np.sum(influence**3)) / (6 * squares**1.5) if squares > 0 else 0.0
-    z = norm.ppf([(1 - level) / 2, (1 + level) / 2]) + bias
-    low, high = np.quantile(resampled, norm.cdf(bias + z / (1 - acceleration * z)))
+    z = ndtri([(1 - level) / 2, (1 + level) / 2]) + bias
+    low, high = np.quantile(resampled, ndtr(bias + z / (1 - acceleration * z)))
     return float(low), float(high)
 
 
@@ -151,6 +151,8 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     >>> mcnemar_exact(1, 9)
     0.021484375
     """
+    from scipy.stats import binomtest  # a second of imports that runs without a comparison do not need
+
     total = only_a + only_b
     return float(binomtest(min(only_a, only_b), total, 0.5).pvalue) if total else 1.0
 
