@@ -274,7 +274,7 @@ def _guess(head: bytes) -> str:
         return "a HEIC or AVIF image" if head[8:11] in (b"hei", b"hev", b"mif", b"avi") else "a video"
     if head.lstrip()[:1] == b"<":
         return "an SVG, XML or HTML text"
-    return "a text" if all(byte >= 32 or byte in b"\t\r\n" for byte in head) else "of an unknown format"
+    return "a text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head) else "of an unknown format"
 
 
 def _header_size(kind: str, head: bytes) -> tuple[int, int] | None:

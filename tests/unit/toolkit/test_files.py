@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -109,3 +112,27 @@ def test_reading_says_what_is_wrong_and_where(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n{"a": \n{"a": 2}\n')
     with pytest.raises(DataError, match=r"a\.jsonl, line 3 is not JSON"):
         list(files.read_jsonl(tmp_path / "a.jsonl"))
+
+
+def test_a_reader_never_meets_half_a_file_of_a_killed_writer(tmp_path: Path) -> None:
+    place = tmp_path / "results.json"
+    code = f"""
+from toolkit.files import atomic_write_json
+number = 0
+while True:
+    atomic_write_json({str(place)!r}, [number] * 50_000)
+    if not number:
+        print("ready", flush=True)
+    number += 1
+"""
+    for delay_s in (0.0, 0.003, 0.007, 0.012, 0.02):
+        writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(delay_s)
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+        value = files.read_json(place)
+        assert len(value) == 50_000
+        assert len(set(value)) == 1
