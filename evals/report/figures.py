@@ -68,12 +68,16 @@ def interval_bar(
 
 
 def axis(domain: Interval = (0.0, 1.0), *, ticks: Sequence[float], labels: Sequence[str]) -> Markup:
-    """The tick labels above a column of interval bars that share ``domain``."""
+    """The tick labels above a column of interval bars that share ``domain``.
+
+    Of more than three labels every second one is ``minor``: the style sheet hides those where the column is narrow.
+    """
     parts = []
-    for tick, shown in zip(ticks, labels, strict=True):
+    for index, (tick, shown) in enumerate(zip(ticks, labels, strict=True)):
         at = scale(tick, domain)
         anchor = "start" if at < 0.02 else "end" if at > 0.98 else "middle"
-        parts.append(tag("text", shown, x=percent(at), y="12", text_anchor=anchor, class_="tick"))
+        minor = len(ticks) > 3 and (len(ticks) - 1 - index) % 2
+        parts.append(tag("text", shown, x=percent(at), y="12", text_anchor=anchor, class_="tick minor" if minor else "tick"))
     return tag("svg", *parts, class_="axis", width="100%", height="16", aria_hidden="true")
 
 

@@ -144,6 +144,19 @@ def test_texts_of_the_reliability_diagram_do_not_overlap(each: int) -> None:
             assert r1 <= l2 + 0.5 or r2 <= l1 + 0.5 or b1 <= t2 or b2 <= t1, (one, other)
 
 
+@pytest.mark.parametrize("domain", [(0.0, 1.0), (0.748, 0.794), (0.02, 0.1), (0.871, 0.878), (0.5, 0.75)])
+def test_axis_labels_fit_a_phone(domain: tuple[float, float]) -> None:
+    ticks = svg.nice_ticks(*domain, most=5)
+    labels = [svg.number(100 * tick, 1) + ("\u00a0%" if tick == ticks[-1] else "") for tick in ticks]
+    shapes, right = Shapes(figures.axis(domain, ticks=ticks, labels=labels)), -math.inf
+    assert len(shapes.of("text", "tick")) + len(shapes.of("text", "tick minor")) == len(ticks)
+    for label in shapes.of("text", "tick"):
+        width, x = 0.9 * svg.text_width(label["said"], 12), 0.92 * percent(label["x"])  # a column of 92 px, digits as wide as they are
+        left = x - {"middle": width / 2, "end": width}.get(label["text-anchor"], 0)
+        assert left >= right, labels
+        right = left + width
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_ticks_are_few_round_and_inside(seed: int) -> None:
     rng = np.random.default_rng(seed)
