@@ -40,9 +40,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "not square": variant({**VIT, "image_size": [32, 48]}),
     "custom text, no projection": variant(text={"proj_type": "none", "width": 24}, custom_text=True),
     "custom text, biased projection": variant(text={"proj_bias": True}, custom_text=True),
-    "siglip": variant(
-        text={"no_causal_mask": True, "pool_type": "last", "proj_bias": True}, custom_text=True, init_logit_bias=-10.0
-    ),
+    "siglip": variant(text={"no_causal_mask": True, "pool_type": "last", "proj_bias": True}, custom_text=True, init_logit_bias=-10.0),
     "coca": variant(
         {**VIT, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}, COCA_TEXT, custom_text=True, multimodal_cfg=COCA
     ),
@@ -133,7 +131,9 @@ def test_open_clip_preprocessing_is_bit_identical(mode: str, interpolation: str,
         assert torch.equal(ours["pixels"][0], transform(Image.fromarray(image)))
 
 
-@pytest.mark.parametrize("options", [{}, {"do_center_crop": False, "size": {"height": 32, "width": 32}}, {"do_normalize": False}, {"resample": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"do_center_crop": False, "size": {"height": 32, "width": 32}}, {"do_normalize": False}, {"resample": 2}]
+)
 def test_transformers_preprocessing_is_bit_identical(options: dict[str, Any], images: list[np.ndarray]) -> None:
     from transformers import CLIPImageProcessor
 
@@ -144,7 +144,9 @@ def test_transformers_preprocessing_is_bit_identical(options: dict[str, Any], im
     assert isinstance(ours, SplitProcessor) == ("do_normalize" not in options)
     for image in images:
         prepared = {key: torch.from_numpy(value[None].copy()) for key, value in ours.prepare(Image.fromarray(image)).items()}
-        assert torch.equal(ours.finish(prepared)["pixel_values"], processor(images=Image.fromarray(image), return_tensors="pt")["pixel_values"])
+        assert torch.equal(
+            ours.finish(prepared)["pixel_values"], processor(images=Image.fromarray(image), return_tensors="pt")["pixel_values"]
+        )
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip2", "open_clip"])
@@ -161,7 +163,10 @@ def test_bfloat16_computes_and_gives_float32(kind: str, load: Any, images: list[
     exact, half = load(kind), load(kind, dtype="bfloat16")
     assert next(half.module.parameters()).dtype == torch.bfloat16
     assert half.logit_scale == exact.logit_scale
-    for full, rough in ((exact.encode_images(images[:4]), half.encode_images(images[:4])), (exact.encode_texts(TEXTS), half.encode_texts(TEXTS))):
+    for full, rough in (
+        (exact.encode_images(images[:4]), half.encode_images(images[:4])),
+        (exact.encode_texts(TEXTS), half.encode_texts(TEXTS)),
+    ):
         assert rough.dtype == torch.float32
         torch.testing.assert_close(rough.norm(dim=-1), torch.ones(len(rough)))
         torch.testing.assert_close(full, rough, rtol=0, atol=0.05)

@@ -16,8 +16,8 @@ from tests.unit.models.conftest import TEXTS
 from tests.unit.models.test_loading import edit_json
 from toolkit.cache import FeatureStore
 from toolkit.errors import ImageError, UsageError
-from toolkit.models import load_encoder
 from toolkit.models import cached as module
+from toolkit.models import load_encoder
 from toolkit.models.cached import CachedEncoder
 
 
@@ -69,7 +69,7 @@ def test_same_answers_and_nothing_twice(load: Any, store: FeatureStore, files: l
     assert counting.images == 12
     texts = encoder.encode_texts(TEXTS)
     torch.testing.assert_close(texts, plain.encode_texts(TEXTS), rtol=0, atol=1e-6)
-    assert torch.equal(encoder.encode_texts(TEXTS + ["new"])[:-1], texts)
+    assert torch.equal(encoder.encode_texts([*TEXTS, "new"])[:-1], texts)
     assert sorted(counting.texts) == sorted({*TEXTS, "new"})
 
 
@@ -107,7 +107,9 @@ def test_never_for_another_model_dtype_or_preprocessing(store: FeatureStore, fil
         remembering = load_encoder(f"local:{place}", cache=store, **settings)
         torch.testing.assert_close(remembering.encode_images(files), plain.encode_images(files), rtol=0, atol=1e-6)
         torch.testing.assert_close(remembering.encode_texts(TEXTS), plain.encode_texts(TEXTS), rtol=0, atol=1e-6)
-        torch.testing.assert_close(remembering.encode_patches(files[:2]).patches, plain.encode_patches(files[:2]).patches, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            remembering.encode_patches(files[:2]).patches, plain.encode_patches(files[:2]).patches, rtol=0, atol=1e-6
+        )
 
 
 def test_an_image_is_not_a_text_is_not_a_patch(load: Any, store: FeatureStore, files: list[Path]) -> None:

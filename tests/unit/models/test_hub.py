@@ -41,7 +41,9 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[
     repository, downloaded = tmp_path / "online", []
     repository.mkdir()
 
-    def snapshot_download(repo: str, *, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str], local_files_only: bool) -> str:
+    def snapshot_download(
+        repo: str, *, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str], local_files_only: bool
+    ) -> str:
         assert not local_files_only
         target = tmp_path / "downloads" / COMMIT
         target.mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,13 @@ def test_remote_code_of_the_hub_is_refused_before_weights_come(online: Any) -> N
 @pytest.fixture
 def tiny_tag(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A built-in architecture of open_clip, as small as the others here, with one pretrained tag."""
-    record = {"hf_hub": "some/weights/", "mean": (0.1, 0.2, 0.3), "std": (0.3, 0.3, 0.3), "interpolation": "bilinear", "resize_mode": "squash"}
+    record = {
+        "hf_hub": "some/weights/",
+        "mean": (0.1, 0.2, 0.3),
+        "std": (0.3, 0.3, 0.3),
+        "interpolation": "bilinear",
+        "resize_mode": "squash",
+    }
     config = tiny.open_clip_config(hf_tokenizer_name="some/tokenizer")
     monkeypatch.setattr(open_clip, "list_models", lambda: ["tiny"])
     monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda name: ["tag"] if name == "tiny" else [])

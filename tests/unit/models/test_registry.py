@@ -9,8 +9,7 @@ import pytest
 
 from tests import tiny
 from toolkit.errors import EXIT_MISSING, ModelConfigError, ModelNotFound, PermafrostError, UnsafeLoadError, UsageError
-from toolkit.models import list_models, load_encoder
-from toolkit.models import openclip, pocket
+from toolkit.models import list_models, load_encoder, openclip, pocket
 from toolkit.models.registry import ModelName, parse_name
 
 
@@ -89,13 +88,16 @@ def test_quick_gelu_mismatch_names_the_right_architecture(architecture: str, tag
 def test_every_listed_pair_is_either_loadable_or_has_a_right_sibling() -> None:
     import open_clip
 
+    refused = {}
     for architecture, tag in open_clip.list_pretrained():
         try:
-            assert openclip.find_record(architecture, tag)
+            openclip.find_record(architecture, tag)
         except ModelConfigError as error:
-            assert error.hint is not None
-            sibling = error.hint.removeprefix("use open_clip:").removesuffix(f"/{tag}")
-            assert openclip.find_record(sibling, tag)
+            refused[(architecture, tag)] = str(error.hint)
+    assert 20 < len(refused) < 40
+    for (_, tag), hint in refused.items():
+        sibling = hint.removeprefix("use open_clip:").removesuffix(f"/{tag}")
+        assert openclip.find_record(sibling, tag)
 
 
 def test_missing_weights_offline() -> None:
