@@ -19,7 +19,8 @@ from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError, WebPImagePlugin
+from PIL import Image, UnidentifiedImageError
+from PIL import WebPImagePlugin as _webp  # noqa: F401  # spares every process PIL's search through all of its plugins
 
 from toolkit.errors import DataError, DataNotFound, ImageError, ImageNotFound, UsageError
 from toolkit.types import ImageSource
@@ -33,7 +34,6 @@ SUFFIXES = frozenset([".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif",
 __all__ = ["MAX_PIXELS", "ArrayImage", "BytesImage", "FileImage", "as_source", "find_images", "open_image", "safe_join"]
 
 _log = logging.getLogger(__name__)
-_WEBP_READY = WebPImagePlugin.SUPPORTED  # importing the plugin here spares every process PIL's search through all of its plugins
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class _Tower:
     single: Mapping[str, tuple[str, ...]]
 
 
+_Sites = tuple[dict[str, list[str]], dict[str, str]]  # site -> paths of its layers, and site -> path
 _ATTENTION = ("self_attn", "attn", "attention")
 _TOWERS = {
     "vision": _Tower(
@@ -159,41 +160,34 @@ def module_of(model: object) -> nn.Module:
     return module
 
 
-def _survey(model: nn.Module) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """All sites of the model: (name -> paths of its layers, name -> path)."""
+def _survey(model: nn.Module) -> _Sites:
+    """All sites of the model."""
     layered: dict[str, list[str]] = {}
     single: dict[str, str] = {}
     for name, tower in _TOWERS.items():
-        for root in tower.roots:
-            if _survey_tower(model, root, name, tower, layered, single):
-                break
-    outside = {**(_JOINT if "vision.block" in layered and "text.block" in layered else {}), **(_LANGUAGE if "lm.block" in layered else {})}
-    for name, alternatives in outside.items():
-        path = next(_existing(model, "", alternatives), None)
-        if path is not None:
-            single[name] = path
+        found = next((sites for root in tower.roots if (sites := _survey_tower(model, root, name, tower))), None)
+        if found is not None:
+            layered |= found[0]
+            single |= found[1]
+    if "vision.block" in layered and "text.block" in layered:
+        single |= _first_of_each(model, "", _JOINT)
+    if "lm.block" in layered:
+        single |= _first_of_each(model, "", _LANGUAGE)
     return layered, single
 
 
-def _survey_tower(
-    model: nn.Module, root: str, name: str, tower: _Tower, layered: dict[str, list[str]], single: dict[str, str]
-) -> bool:  # fmt: skip
-    """Add the sites of a tower at ``root``. Returns: False, with nothing added, if there is no such tower."""
-    entry = next(_existing(model, root, tower.entry[1]), None)
+def _survey_tower(model: nn.Module, root: str, name: str, tower: _Tower) -> _Sites | None:
+    """The sites of a tower at ``root``, or None if there is no such tower."""
+    entry = _first_of_each(model, root, dict([tower.entry]))
     blocks = _blocks(model, root, tower)
-    if entry is None or not blocks:
-        return False
-    single[tower.entry[0]] = entry
-    layered[f"{name}.block"] = blocks
+    if not entry or not blocks:
+        return None
+    layered = {f"{name}.block": blocks}
     for part, alternatives in tower.parts.items():
-        paths = [path for block in blocks if (path := next(_existing(model, block, alternatives), None))]
+        paths = [path for block in blocks for path in _first_of_each(model, block, {part: alternatives}).values()]
         if len(paths) == len(blocks):  # a part that only some blocks have would shift the layer numbers
             layered[part] = paths
-    for part, alternatives in tower.single.items():
-        path = next(_existing(model, root, alternatives), None)
-        if path is not None:
-            single[part] = path
-    return True
+    return layered, {**entry, **_first_of_each(model, root, tower.single)}
 
 
 def _blocks(model: nn.Module, root: str, tower: _Tower) -> list[str]:
@@ -203,6 +197,12 @@ def _blocks(model: nn.Module, root: str, tower: _Tower) -> list[str]:
         if len(paths) == len(lists) and all(isinstance(container, (nn.ModuleList, nn.Sequential)) for container in containers):
             return [f"{path}.{child}" for path, container in zip(paths, containers, strict=True) for child, _ in container.named_children()]
     return []
+
+
+def _first_of_each(model: nn.Module, root: str, sites: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Site -> the first of its alternatives that exists; sites of which none exists are left out."""
+    found = {site: next(_existing(model, root, alternatives), None) for site, alternatives in sites.items()}
+    return {site: path for site, path in found.items() if path is not None}
 
 
 def _existing(model: nn.Module, root: str, alternatives: tuple[str, ...]) -> Iterator[str]:
