@@ -1,4 +1,8 @@
-"""Bazaar, the procedural marketplace: seeded second-hand goods whose truth is known. See docs/bazaar.md."""
+"""Bazaar, the procedural marketplace: seeded second-hand goods whose truth is known. See docs/bazaar.md.
+
+The two functions that are called like their modules are imported from there: ``from evals.bazaar.render import render`` and
+``from evals.bazaar.captions import captions``.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evals.bazaar.captions import attribute_caption, caption, captions, facts, line_attribute_texts
+    from evals.bazaar.captions import attribute_caption, caption, facts, line_attribute_texts
     from evals.bazaar.classify import classify_names, classify_spec, classify_split
     from evals.bazaar.descriptions import description_pool
+    from evals.bazaar.export import export_classify
     from evals.bazaar.image import RenderedImage
     from evals.bazaar.items import VIEWS, Item, item
     from evals.bazaar.lines import HELDOUT_LINES, LINES, SEEN_LINES, Line
-    from evals.bazaar.render import Masks, masks, render
+    from evals.bazaar.listings import Listing, listing
+    from evals.bazaar.price import Sale, sale
+    from evals.bazaar.record import truth
+    from evals.bazaar.render import Masks, masks
     from evals.bazaar.sheet import contact_sheet
     from evals.bazaar.splits import is_train, split_of
     from evals.bazaar.world import CATEGORIES
-
-_HOME = {
-    "captions": ("captions", "caption", "facts", "attribute_caption", "line_attribute_texts"),
-    "classify": ("classify_names", "classify_spec", "classify_split"),
-    "descriptions": ("description_pool",),
-    "image": ("RenderedImage",),
-    "items": ("Item", "item", "VIEWS"),
-    "lines": ("Line", "LINES", "SEEN_LINES", "HELDOUT_LINES"),
-    "render": ("Masks", "masks", "render"),
-    "sheet": ("contact_sheet",),
-    "splits": ("split_of", "is_train"),
-    "world": ("CATEGORIES",),
-}
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "CATEGORIES",
@@ -39,24 +33,46 @@ __all__ = [
     "VIEWS",
     "Item",
     "Line",
+    "Listing",
     "Masks",
     "RenderedImage",
+    "Sale",
     "attribute_caption",
     "caption",
-    "captions",
     "classify_names",
     "classify_spec",
     "classify_split",
     "contact_sheet",
     "description_pool",
+    "export_classify",
     "facts",
     "is_train",
     "item",
     "line_attribute_texts",
+    "listing",
     "masks",
-    "render",
+    "sale",
     "split_of",
+    "truth",
 ]
+
+_HOME = {
+    "captions": ("attribute_caption", "caption", "facts", "line_attribute_texts"),
+    "classify": ("classify_names", "classify_spec", "classify_split"),
+    "descriptions": ("description_pool",),
+    "export": ("export_classify",),
+    "image": ("RenderedImage",),
+    "items": ("VIEWS", "Item", "item"),
+    "lines": ("HELDOUT_LINES", "LINES", "SEEN_LINES", "Line"),
+    "listings": ("Listing", "listing"),
+    "price": ("Sale", "sale"),
+    "record": ("truth",),
+    "render": ("Masks", "masks"),
+    "sheet": ("contact_sheet",),
+    "splits": ("is_train", "split_of"),
+    "world": ("CATEGORIES",),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from PIL import Image, ImageFilter
 from evals.bazaar.items import View
 from evals.bazaar.streams import Stream
 
-Plane = NDArray[np.float32]
+Plane = NDArray[Any]  # (height, width) float32
 
 
 @lru_cache(maxsize=1)
@@ -20,7 +21,8 @@ def noise_bank() -> Plane:
     from numpy.random import Philox, SeedSequence
 
     raw = Philox(SeedSequence(20)).random_raw(256 * 256 * 4).reshape(4, 256, 256)
-    return (((raw >> 11) * 2.0**-53).sum(0) - 2.0).astype(np.float32) * np.float32(1.7320508)
+    bank: Plane = (((raw >> 11) * 2.0**-53).sum(0) - 2.0).astype(np.float32) * np.float32(1.7320508)
+    return bank
 
 
 @lru_cache(maxsize=4)
@@ -28,12 +30,14 @@ def soft_bank(radius: float) -> Plane:
     """The noise bank, wrapped and blurred, sd about 1."""
     tile = np.tile(np.clip(noise_bank() * 40 + 128, 0, 255).astype(np.uint8), (2, 2))
     blurred = np.asarray(Image.fromarray(tile).filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32)[128:384, 128:384]
-    return (blurred - blurred.mean()) / blurred.std()
+    soft: Plane = (blurred - blurred.mean()) / blurred.std()
+    return soft
 
 
 def sample(bank: Plane, x: Plane, y: Plane) -> Plane:
     """The bank at integer parts of (x, y), wrapped."""
-    return bank[y.astype(np.int32) & 255, x.astype(np.int32) & 255]
+    found: Plane = bank[y.astype(np.int32) & 255, x.astype(np.int32) & 255]
+    return found
 
 
 def backdrop(view: View, size: int) -> NDArray[np.float32]:
@@ -48,7 +52,7 @@ def backdrop(view: View, size: int) -> NDArray[np.float32]:
     if view.background == "studio":
         horizon = stream.uniform(0.55, 0.75)
         tone = light + np.where(y > horizon, 0.07, 0.0) * np.clip((y - horizon) * 9, 0, 1) - 0.25 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
-        return (tone[..., None] * tint).astype(np.float32)
+        return np.asarray(tone[..., None] * tint, dtype=np.float32)
     if view.background == "wood":
         tone, tint = (
             _planks(stream, x, y),
@@ -61,7 +65,7 @@ def backdrop(view: View, size: int) -> NDArray[np.float32]:
         tone = 1.0 + folds + weave
     else:
         tone = _tiles(stream, x, y)
-    return ((tone * light)[..., None] * tint).astype(np.float32)
+    return np.asarray((tone * light)[..., None] * tint, dtype=np.float32)
 
 
 def _planks(stream: Stream, x: Plane, y: Plane) -> Plane:
@@ -71,7 +75,7 @@ def _planks(stream: Stream, x: Plane, y: Plane) -> Plane:
     board = np.floor(place)
     tone = 1.0 + 0.07 * np.sin(board * 12.9898)
     tone += 0.075 * sample(soft_bank(3.0), along * 30 + board * 57, across * 330)
-    return tone - 0.28 * ((place - board) < 0.06)
+    return np.asarray(tone - 0.28 * ((place - board) < 0.06))
 
 
 def _tiles(stream: Stream, x: Plane, y: Plane) -> Plane:

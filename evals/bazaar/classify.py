@@ -16,7 +16,13 @@ from toolkit.errors import UsageError, unknown_name
 
 TASKS = ("category", "lines", "lines-heldout")
 SPLITS = ("train", "test")
-PER_CLASS = {("category", "test"): 60, ("lines", "test"): 30, ("lines-heldout", "test"): 60, ("category", "train"): 120, ("lines", "train"): 60}
+PER_CLASS = {
+    ("category", "test"): 60,
+    ("lines", "test"): 30,
+    ("lines-heldout", "test"): 60,
+    ("category", "train"): 120,
+    ("lines", "train"): 60,
+}
 
 TEMPLATES = (
     "a photo of a {}",

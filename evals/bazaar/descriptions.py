@@ -97,7 +97,7 @@ def category_texts(spec: Category) -> tuple[str, ...]:
 
 
 def _with_article(words: str) -> str:
-    plural = words.endswith("s") and not words.endswith(("ss", "lens")) or words == "feet"
+    plural = (words.endswith("s") and not words.endswith(("ss", "lens"))) or words == "feet"
     return words if plural else ("an " if words[0] in "aeiou" else "a ") + words
 
 

@@ -1,6 +1,6 @@
 """Items: ``item(index, seed)`` is always the same item, on every machine, in any order.
 
-An ``Item`` is what the photo shows. Its sale is truth too, and derived from it: ``evals.bazaar.listing`` (title,
+An ``Item`` is what the photo shows. Its sale is truth too, and derived from it: ``evals.bazaar.listings`` (title,
 description, claims with verdicts) and ``evals.bazaar.price`` (law of depreciation).
 """
 
@@ -152,7 +152,10 @@ def item(index: int, seed: int = 0) -> Item:
         seed,
         category.name,
         None if line is None else line.name,
-        *signature[1:5],
+        signature[1],
+        signature[2],
+        signature[3],
+        signature[4],
         attributes,
         shade,
         defects,

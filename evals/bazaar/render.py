@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from evals.bazaar.backdrop import backdrop, noise_bank
+from evals.bazaar.backdrop import Plane, backdrop, noise_bank
 from evals.bazaar.damage import damage_layers, layer_image
 from evals.bazaar.geometry import Frame, ShapeMap, anchor, frame_of, shape_map
 from evals.bazaar.items import VIEWS, Item, View
 from evals.bazaar.streams import Stream
-from evals.bazaar.surface import lit, pattern_mask, tables
+from evals.bazaar.surface import item_colours, lit, pattern_mask, tables
 
 SMALLEST, LARGEST = 16, 2048
 
@@ -69,11 +69,9 @@ def render(item: Item, size: int = 96, view: int = 0, *, clean: bool = False) ->
     return _photo(thing, alpha, body, look, size)
 
 
-def _second(item: Item) -> np.uint32:
-    from evals.bazaar.surface import item_colours
-
-    r, g, b = item_colours(item)[1]
-    return np.array([r, g, b, 0], dtype=np.uint8).view(np.uint32)[0]
+def _second(item: Item) -> NDArray[np.uint32]:
+    """The second colour, packed: (1,)."""
+    return np.array([*item_colours(item)[1], 0], dtype=np.uint8).view(np.uint32)
 
 
 def _ruffled(index: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
@@ -84,7 +82,8 @@ def _ruffled(index: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     reach = max(1.0, n / 130)
     rows = np.clip(np.arange(n)[:, None] + (bank * reach).astype(np.int32), 0, n - 1)
     columns = np.clip(np.arange(n)[None, :] + (bank.T * reach).astype(np.int32), 0, n - 1)
-    return index[rows, columns]
+    ruffled: NDArray[np.uint8] = index[rows, columns]
+    return ruffled
 
 
 def _damage(rgb: NDArray[np.uint8], item: Item, picture: ShapeMap, frame: Frame) -> None:
@@ -128,13 +127,14 @@ def _photo(thing: NDArray[np.float32], alpha: NDArray[np.float32], body: Image.I
         photo = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(reach))
         scene = np.asarray(photo, dtype=np.float32)
     scene = scene + _noise(stream, size)[..., None] * (0.8 + 6.5 * look.noise)
-    return np.clip(scene + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(scene + 0.5, 0, 255), dtype=np.uint8)
 
 
-def _noise(stream: Stream, size: int) -> NDArray[np.float32]:
+def _noise(stream: Stream, size: int) -> Plane:
     bank, y, x = noise_bank(), stream.integer(256), stream.integer(256)
     wrap = np.arange(size)
-    return bank[((y + wrap) & 255)[:, None], ((x + wrap) & 255)[None, :]]
+    noise: Plane = bank[((y + wrap) & 255)[:, None], ((x + wrap) & 255)[None, :]]
+    return noise
 
 
 def masks(item: Item, size: int = 96, view: int = 0) -> Masks:
@@ -162,4 +162,4 @@ def _reduced(mask: NDArray[np.bool_], factor: int, most: bool = True) -> NDArray
     """The mask at picture size: pixels of which at least half (or, with ``most`` off, any) lies inside."""
     size = mask.shape[0] // factor
     share = mask.reshape(size, factor, size, factor).mean(axis=(1, 3))
-    return share >= 0.5 if most else share > 0
+    return np.asarray(share >= 0.5 if most else share > 0)

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from evals.bazaar.backdrop import noise_bank, sample, soft_bank
+from evals.bazaar.backdrop import Plane, noise_bank, sample, soft_bank
 from evals.bazaar.canvas import ROLES, Shape
 from evals.bazaar.geometry import Frame
 from evals.bazaar.items import Item, View
 from evals.bazaar.world import COLOURS
 
-Plane = NDArray[np.float32]
 Colour = tuple[int, int, int]
 
 _GLOSS = {"ceramic": 0.95, "metal": 0.8, "plastic": 0.6, "leather": 0.22, "wood": 0.15}
@@ -99,7 +98,8 @@ def texture(material: str, u: Plane, v: Plane, pixel: float) -> Plane | None:
         return 1 + 0.1 * np.sin(u * fine) * np.sin(v * fine) + 0.02 * sample(noise_bank(), u * 60 + 100, v * 60 + 100)
     if material == "wood":
         wave = sample(soft_bank(6.0), u * 14 + 90, v * 26 + 90)
-        return 1 + 0.12 * np.sin(v * 26 + 1.6 * wave + 2 * u) + 0.04 * sample(noise_bank(), u * 5 + 90, v * 44 + 90)
+        grain: Plane = 1 + 0.12 * np.sin(v * 26 + 1.6 * wave + 2 * u) + 0.04 * sample(noise_bank(), u * 5 + 90, v * 44 + 90)
+        return grain
     if material == "plush":
         return 1 + 0.13 * sample(noise_bank(), u * 40 + 100, v * 40 + 100)
     if material == "denim":
