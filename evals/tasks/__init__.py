@@ -16,7 +16,7 @@ from evals.tasks.labels import Names
 from toolkit.errors import DataError, UsageError, unknown_name
 from toolkit.types import Metric
 
-BAZAAR = ("bazaar/category", "bazaar/lines", "bazaar/lines-heldout")
+BAZAAR = ("bazaar/category", "bazaar/lines", "bazaar/lines-heldout", "bazaar/lines-described", "bazaar/lines-heldout-described")
 NAMED = ("imagenet", "imagenetv2", "cub200", "eurosat", "places365", "dtd", "flowers102", "fashion_mnist", "sign_digits")
 PLACES = ("folder:", "parquet:", "hf:")
 

@@ -1,4 +1,8 @@
-"""``bazaar/category``, ``bazaar/lines`` and ``bazaar/lines-heldout``: classification of procedural goods, without any files."""
+"""``bazaar/...``: classification of procedural goods, without any files.
+
+``category``, ``lines`` and ``lines-heldout`` ask by name. The names of held-out product lines occur in no training text, so there a model
+can only guess; ``lines-described`` and ``lines-heldout-described`` show the same photos and say what the goods look like instead.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from toolkit.config import fingerprint
 from toolkit.errors import UsageError
 from toolkit.types import Sample
 
+DESCRIBED = "-described"
 SIZES = (32, 1024)
 
 
@@ -35,18 +40,33 @@ def load_bazaar(
         raise UsageError(f"size must be a number of pixels from {SIZES[0]} to {SIZES[1]}, not {size!r}")
     if not isinstance(view, int) or not isinstance(seed, int) or min(view, seed) < 0:
         raise UsageError(f"view and seed must be numbers from 0, not {view!r} and {seed!r}")
-    kind = name.partition("/")[2]
+    kind = name.partition("/")[2].removesuffix(DESCRIBED)
     names, own_templates, descriptions = bazaar.classify_spec(kind)
-    rows = bazaar.classify_split(kind, split)
+    rows = bazaar.classify_split(kind, split, seed)
     samples = [
         Sample(f"bazaar:{seed}:{index}:{view}", bazaar.RenderedImage(index, seed=seed, size=size, view=view), label)
         for index, label in rows
     ]
-    shown = _rename(tuple(names), classnames, name)
+    spoken = tuple(described(line) for line in names) if name.endswith(DESCRIBED) else tuple(names)
+    shown = _rename(spoken, classnames, name)
     pool = {shown[names.index(key)]: tuple(texts) for key, texts in descriptions.items()} if descriptions else None
     content = fingerprint("bazaar", samples[0].image.content_id() if samples and samples[0].image else "", size, view, seed)
     full = name if split == "test" else f"{name}:{split}"
     return ClassifyTask(full, shown, samples, f"bazaar ({split}, {size} px)", content, tuple(templates or own_templates), pool)
+
+
+def described(line: str) -> str:
+    """What a product line looks like, without a name of it: category, colours, pattern, material and parts."""
+    from evals.bazaar.captions import PATTERN_WORDS
+    from evals.bazaar.lines import LINES
+    from evals.bazaar.world import CATEGORIES
+
+    made = LINES[line]
+    spec = CATEGORIES[made.category]
+    parts = [attribute.phrases[value][0] for attribute, value in zip(spec.attributes, made.parts, strict=True)]
+    material = "wooden" if made.material == "wood" else made.material
+    look = f"{made.colour} {PATTERN_WORDS[made.pattern][0]} {material} {made.category}"
+    return f"{look} with {made.colour2} {spec.accent}, " + ", ".join(parts)
 
 
 def _rename(names: tuple[str, ...], given: Names | None, task: str) -> tuple[str, ...]:

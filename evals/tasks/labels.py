@@ -26,7 +26,7 @@ def normalise(name: str) -> str:
     >>> normalise("AnnualCrop") == normalise("annual_crop") == normalise("001.Annual-Crop")
     True
     """
-    name = re.sub(r"^\d+[.]\s*(?=\D)", "", name)
+    name = re.sub(r"^(\d+[.]\s*(?=\D)|/[a-z]/)", "", name)  # CUB's "001." and Places365's "/a/"
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode() or name
     return re.sub(r"[\W_]+", "", plain).casefold() or plain.strip()
 
@@ -39,13 +39,14 @@ def match_in_order(found: Sequence[str], names: Sequence[str], aliases: Sequence
     Raises: DataError: with the reason and the first rows that differ, side by side.
     """
     spellings = _spellings(names, aliases)
-    wrong = [i for i in range(max(len(found), len(names))) if i >= len(found) or i >= len(names) or normalise(found[i]) not in spellings[i]]
+    shared = min(len(found), len(names))
+    wrong = [i for i in range(max(len(found), len(names))) if i >= shared or not _readings(found[i]) & spellings[i]]
     if not wrong:
         return
     everything = set().union(*spellings)
     if len(found) != len(names):
         reason = f"the data have {len(found)} classes and the prompts {len(names)}"
-    elif all(normalise(name) in everything for name in found):
+    elif all(_readings(name) & everything for name in found):
         reason = "they are the same classes in another order, and labels would be scored against the wrong names"
     else:
         reason = f"{len(wrong)} of {len(names)} class names differ"
@@ -112,8 +113,9 @@ def read_names(names: Names | None) -> Sequence[str] | Mapping[str, str] | None:
         names = _read_file(names)
     if names is None:
         return None
-    values = list(names.values()) if isinstance(names, Mapping) else list(names)
-    if isinstance(names, str) or not values or not all(isinstance(value, str) and value.strip() for value in values):
+    listed = isinstance(names, Sequence) and not isinstance(names, str)
+    values = list(names.values()) if isinstance(names, Mapping) else list(names) if listed else []
+    if not values or not all(isinstance(value, str) and value.strip() for value in values):
         raise DataError(f"{where} must be a list of names, or a mapping from folder to name", hint='for example ["cat", "dog"]')
     twice = sorted({value for value in values if values.count(value) > 1}) if len(values) < 5000 else []
     if twice:
@@ -137,6 +139,11 @@ def mismatch(
     return DataError(
         f"{where}: {reason}{table}{more}", hint=hint or "give the class names in the order of the data's labels with --classnames"
     )
+
+
+def _readings(name: str) -> set[str]:
+    """A label may list synonyms: ``tench, Tinca tinca``."""
+    return {normalise(part) for part in (name, *name.split(",")) if part.strip()}
 
 
 def _spellings(names: Sequence[str], aliases: Sequence[Sequence[str]]) -> list[set[str]]:

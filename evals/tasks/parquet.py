@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from evals.tasks.labels import Names, match_in_order, read_names
 from evals.tasks.order import natural_key
 from toolkit.config import fingerprint
-from toolkit.errors import DataError, DataNotFound, ImageError, UsageError, unknown_name
+from toolkit.errors import DataError, DataNotFound, ImageError, PermafrostError, UsageError, unknown_name
 from toolkit.images import BytesImage, FileImage, safe_join
 from toolkit.types import Sample
 
@@ -52,7 +52,7 @@ class ParquetImage:
         try:
             state = os.stat(self.path)
             value = _images(self.path, state.st_mtime_ns, state.st_size, self.group, self.column)[self.row].as_py()
-        except (OSError, ValueError, LookupError) as error:  # pyarrow's errors are ValueErrors and OSErrors
+        except (OSError, ValueError, LookupError, PermafrostError) as error:  # pyarrow's errors are ValueErrors and OSErrors
             raise ImageError(f"{self.name} cannot be read: {error}") from error
         return cell_source(value, self.path.parent, self.name)
 
@@ -169,7 +169,10 @@ def read_table(files: Sequence[Path], root: Path, *, image: str | None = None, l
         if parts and found != names:
             raise DataError(f"{path} names its labels differently from {files[0]}")
         names = found
-        labels = file.read(columns=[target]).column(0).to_pylist()
+        try:
+            labels = file.read(columns=[target]).column(0).to_pylist()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} is damaged: {error}", hint="download it again") from error
         words.extend(value for value in labels if isinstance(value, str))
         samples += _rows(file, path, path.relative_to(root).as_posix(), picture, labels)
         parts.append((path.name, path.stat().st_size, _footer_hash(path)))

@@ -195,7 +195,7 @@ def test_labels_that_contradict_each_other_are_an_error(tmp_path: Path) -> None:
     text = (b / "samples.jsonl").read_text().splitlines()
     first = json.loads(text[0])
     (b / "samples.jsonl").write_text("\n".join([json.dumps(first | {"label": 3}), *text[1:]]) + "\n")
-    with pytest.raises(DataError, match="has label 0 in .* and 3 in"):
+    with pytest.raises(DataError, match=r"has label 0 in .* and 3 in"):
         compare_runs(a, b)
 
 
