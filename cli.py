@@ -23,14 +23,11 @@ class Permafrost(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise  # click's own, and the reader of our output that went away (`permafrost ls models | head -1`)
         except KeyboardInterrupt:
-            click.echo("\ninterrupted: what was done so far is kept", err=True)
-            click.echo("hint: run the same command again, it continues where it stopped", err=True)
+            click.echo("\ninterrupted: what was done is kept\nhint: run the same command again, it continues where it stopped", err=True)
             ctx.exit(130)
-        except BrokenPipeError:
-            raise  # the reader of our output went away (`permafrost ls models | head -1`): click leaves quietly
         except Exception as error:
             from evals.console import explain
 
@@ -45,29 +42,30 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         ctx.exit()
 
 
-def _stack(*decorators: Callable[..., Any]) -> Callable[..., Any]:
-    """One decorator from several, in reading order."""
-
-    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
+def _go_offline(_: click.Context, __: click.Parameter, wanted: bool) -> bool:
+    """The libraries below read these variables when they are imported, which is later; they hold for this process only."""
+    if wanted:
+        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    return wanted
 
 
 MODELS = "pocket-clip, open_clip:ARCH/PRETRAINED, hf:REPO[@REV] or local:DIR."
 model_option = click.option("-m", "--model", default="pocket-clip", show_default=True, help=MODELS)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print pure JSON on stdout.")
-model_options = _stack(
+MODEL_OPTIONS = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
     click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a forward pass."),
     click.option("--workers", type=click.IntRange(min=0), default=None, help="Processes that decode images.  [default: by CPU]"),
-    click.option("--offline", is_flag=True, help="Never touch the network: use what is on this machine."),
+    click.option("--offline", is_flag=True, callback=_go_offline, help="Never touch the network: use what is on this machine."),
     click.option("--allow-pickle", is_flag=True, help="Also load .bin and .pt weights (still with weights_only)."),
     click.option("--no-cache", "cache", is_flag=True, flag_value=False, default=True, help="Neither read nor fill the feature cache."),
 )
+
+
+def model_options(command: Any) -> Any:
+    """All options on how a model is loaded and run."""
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(MODEL_OPTIONS), command)
 
 
 @click.group(cls=Permafrost, context_settings=HELP)
@@ -83,17 +81,8 @@ def cli() -> None:
     """
 
 
-def _load(model: str, *, offline: bool, **how: Any) -> Any:
-    """``load_encoder``, and with ``offline`` also the libraries below it are told so; for this process only."""
-    if offline:
-        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
-    from toolkit.models import load_encoder
-
-    return load_encoder(model, offline=offline, **how)
-
-
-def _evaluate(request: Any, load: Callable[..., Any] = _load) -> Any:
-    """Evaluate with the real models and methods, alone or as one of the processes of a launcher; the outcome, and who we are."""
+def _evaluate(request: Any, load_encoder: Callable[..., Any]) -> Any:
+    """Evaluate with the real models and methods, alone or as one of the processes of a launcher."""
     from evals.console import progress_bar
     from evals.session import evaluate
     from toolkit.launch import place
@@ -101,7 +90,7 @@ def _evaluate(request: Any, load: Callable[..., Any] = _load) -> Any:
 
     here = place(request.device)
     with progress_bar(request.task, shown=here is None or here.rank == 0) as progress:
-        return evaluate(request, load_encoder=load, build_method=build_method, place=here, progress=progress)
+        return evaluate(request, load_encoder=load_encoder, build_method=build_method, place=here, progress=progress)
 
 
 def _finish(n_failed: int) -> None:
@@ -121,10 +110,11 @@ def _show(value: Any, as_json: bool, show: Callable[..., None], *more: Any) -> N
 @cli.command()
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Where to write.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many samples a task.")
+@model_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @json_option
-def demo(output: Path, limit: int | None, device: str, as_json: bool) -> None:
-    """Evaluate the shipped model on rendered goods and on real photos, and write one report of it all.
+def demo(output: Path, limit: int | None, model: str, device: str, as_json: bool) -> None:
+    """Evaluate a frozen model on rendered goods and on real photos, and write one report of it all.
 
     \b
     Example:
@@ -132,9 +122,10 @@ def demo(output: Path, limit: int | None, device: str, as_json: bool) -> None:
     """
     from evals.console import print_demo
     from evals.demo import run_demo
+    from toolkit.models import load_encoder
 
-    one_model = functools.partial(_evaluate, load=functools.cache(_load))
-    shown = run_demo(one_model, output, limit=limit, device=device, say=functools.partial(click.echo, err=True))
+    one_model = functools.partial(_evaluate, load_encoder=functools.cache(load_encoder))
+    shown = run_demo(one_model, output, limit=limit, model=model, device=device, say=functools.partial(click.echo, err=True))
     _show(shown.comparisons if as_json else shown, as_json, print_demo)
     _finish(sum(run.results["n_failed"] for run in shown.runs))
 
@@ -144,6 +135,7 @@ def demo(output: Path, limit: int | None, device: str, as_json: bool) -> None:
 @model_option
 @click.option("--method", default="zero-shot", show_default=True, help="A method: see `permafrost ls methods`.")
 @click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method. Repeatable.")
+@click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of the task, as size=256. Repeatable.")
 @click.option("--data", help="A local copy of the task's data: a folder or a file.")
 @click.option("--classnames", type=click.Path(path_type=Path), help="A file with one class name a line, in the order of the labels.")
 @click.option("--template", "templates", multiple=True, metavar="TEXT", help='A sentence with {} for the class name. Repeatable.')
@@ -169,19 +161,19 @@ def eval_command(**given: Any) -> None:
     Ctrl-C keeps what was done, and the same command continues from there. Images that cannot be read are recorded,
     counted, and left out of the metrics; the exit code is then 4.
     """
+    from evals.console import print_results
+    from evals.session import EvalRequest
     from toolkit.config import parse_options
     from toolkit.errors import UsageError
+    from toolkit.launch import leave
+    from toolkit.models import load_encoder
 
     if given.pop("load_in_4bit") | given.pop("load_in_8bit"):
         raise UsageError("image-text encoders are not quantised: they are small", hint="use --dtype bfloat16 to halve their memory")
-    from evals.console import print_results
-    from evals.session import EvalRequest
-    from toolkit.launch import leave
-
     as_json = given.pop("as_json")
-    given["options"] = parse_options(given["options"])
+    given |= {name: parse_options(given[name]) for name in ("options", "task_options")}
     try:
-        outcome = _evaluate(EvalRequest(**given))
+        outcome = _evaluate(EvalRequest(**given), load_encoder)
     finally:
         leave()
     if os.environ.get("RANK", "0") == "0":  # the first process speaks for all: a launcher ends the others when one leaves with a code
@@ -204,8 +196,7 @@ def compare(run_a: Path, run_b: Path, seed: int, as_json: bool) -> None:
     from evals.console import print_comparison
     from evals.records import compare_runs
 
-    comparison = compare_runs(run_a, run_b, seed=seed)
-    _show(comparison, as_json, print_comparison)
+    _show(compare_runs(run_a, run_b, seed=seed), as_json, print_comparison)
 
 
 @cli.command()
@@ -215,8 +206,7 @@ def report(run: Path, others: tuple[Path, ...]) -> None:
     """Write report.html of a run anew, with comparisons if wanted. No model is loaded.
 
     \b
-    Examples:
-      permafrost report runs/ensemble
+    Example:
       permafrost report runs/ensemble --compare runs/single
     """
     from evals.session import write_run_report
@@ -261,14 +251,14 @@ def embed(folder: Path, model: str, output: Path, batch_size: int, workers: int 
     """
     from evals.console import print_facts, progress_bar
     from toolkit.embed import check_output, embed_folder
+    from toolkit.models import load_encoder
 
     check_output(folder, output)
     resume = given.pop("resume")
-    encoder = _load(model, **given)
+    encoder = load_encoder(model, **given)
     with progress_bar("embedding") as progress:
         result = embed_folder(encoder, folder, output, batch_size=batch_size, workers=workers, resume=resume, progress=progress)
-    facts = {"output": str(result.out), "n": result.n, "n_failed": result.n_failed, "n_resumed": result.n_resumed}
-    _show(facts, as_json, print_facts)
+    _show({**result._asdict(), "out": str(result.out)}, as_json, print_facts)
     _finish(result.n_failed)
 
 
@@ -285,27 +275,18 @@ def list_command(what: str, contains: str, folder: Path, as_json: bool) -> None:
       permafrost ls models ViT-B-32
       permafrost ls runs --json
     """
-    from evals.catalogue import list_prompts, list_runs, list_tasks
+    from evals.catalogue import catalogue
     from evals.console import print_rows
 
-    listing: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "models": _list_models,
-        "methods": _list_methods,
-        "tasks": list_tasks,
-        "prompts": list_prompts,
-        "runs": lambda: list_runs(folder),
-    }
-    rows = [row for row in listing[what]() if contains.lower() in row["name"].lower()]
-    _show(rows, as_json, print_rows)
+    rows = _implementations(what) if what in ("models", "methods") else catalogue(what, folder)
+    _show([row for row in rows if contains.lower() in row["name"].lower()], as_json, print_rows)
 
 
-def _list_models() -> list[dict[str, Any]]:
-    from toolkit.models import list_models
+def _implementations(what: str) -> list[dict[str, Any]]:
+    if what == "models":
+        from toolkit.models import list_models
 
-    return [{"name": name} for name in list_models()]
-
-
-def _list_methods() -> list[dict[str, Any]]:
+        return [{"name": name} for name in list_models()]
     from toolkit.methods import METHODS
 
     return [{"name": name, "implementation": place} for name, place in METHODS.items()]
@@ -320,8 +301,7 @@ def cache(action: str, max_gb: float | None, older_than_days: float | None, as_j
     """The feature cache: what is in it (info), is every entry whole (verify), make it smaller (prune).
 
     \b
-    Examples:
-      permafrost cache info
+    Example:
       permafrost cache prune --max-gb 5 --older-than-days 30
     """
     from evals.console import print_facts
@@ -331,12 +311,8 @@ def cache(action: str, max_gb: float | None, older_than_days: float | None, as_j
     if (max_bytes is None and older_than_days is None) == (action == "prune"):
         raise click.UsageError("--max-gb and --older-than-days say what `cache prune` removes: at least one with prune, none otherwise")
     store = default_store()
-    actions: dict[str, Callable[[], Any]] = {
-        "info": store.info,
-        "verify": store.verify,
-        "prune": lambda: store.prune(max_bytes=max_bytes, older_than_days=older_than_days),
-    }
-    _show(actions[action](), as_json, print_facts)
+    limits: dict[str, Any] = {"max_bytes": max_bytes, "older_than_days": older_than_days} if action == "prune" else {}
+    _show(getattr(store, action)(**limits), as_json, print_facts)
 
 
 @cli.command()
@@ -356,6 +332,62 @@ def doctor(output: Path, as_json: bool) -> None:
     _show(diagnosis, as_json, print_facts)
     if diagnosis["problems"]:
         click.get_current_context().exit(3)
+
+
+@cli.group()
+def bazaar() -> None:
+    """The procedural marketplace: look at its goods, export its tasks.
+
+    \b
+    Example:
+      permafrost bazaar sheet items.png
+    """
+
+
+@bazaar.command()
+@click.argument("file", metavar="FILE.png", type=click.Path(path_type=Path))
+@click.option("--rows", type=click.IntRange(1, 64), default=8, show_default=True)
+@click.option("--cols", type=click.IntRange(1, 64), default=8, show_default=True)
+@click.option("--size", type=click.IntRange(32, 1024), default=96, show_default=True, help="Side of an item in pixels.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the world of items.")
+def sheet(file: Path, rows: int, cols: int, size: int, seed: int) -> None:
+    """Draw a sheet of items.
+
+    \b
+    Example:
+      permafrost bazaar sheet items.png --size 256 --rows 4 --cols 4
+    """
+    import io
+
+    from evals.bazaar import contact_sheet
+    from toolkit.files import atomic_write_bytes
+
+    picture = io.BytesIO()
+    contact_sheet(rows, cols, size, seed).save(picture, "PNG")
+    click.echo(atomic_write_bytes(file, picture.getvalue()))
+
+
+@bazaar.command()
+@click.argument("what", type=click.Choice(["classify"]))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--task", type=click.Choice(["category", "lines", "lines-heldout"]), default="lines", show_default=True)
+@click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures.")
+@click.option("--size", type=click.IntRange(32, 1024), default=96, show_default=True, help="Side of an item in pixels.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the world of items.")
+def export(what: str, folder: Path, **given: Any) -> None:
+    """Write a task in a public format: classify gives a folder of class folders, with class names, descriptions and truth.
+
+    \b
+    Examples:
+      permafrost bazaar export classify goods --limit 1000
+      permafrost eval -t folder:goods -m pocket-clip
+    """
+    from evals.bazaar import export_classify
+    from evals.console import progress_bar
+
+    with progress_bar(f"bazaar {what}") as progress:
+        click.echo(export_classify(folder, progress=progress, **given))
 
 
 def main() -> None:

@@ -13,6 +13,11 @@ Row = dict[str, Any]
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 
 
+def catalogue(what: str, runs: Path) -> list[Row]:
+    """The rows of "tasks", "prompts" or "runs" (those below the folder ``runs``)."""
+    return list_runs(runs) if what == "runs" else {"tasks": list_tasks, "prompts": list_prompts}[what]()
+
+
 def list_tasks() -> list[Row]:
     """One row a task; names that end in a colon take a place: ``folder:DIR``."""
     from evals.tasks import list_tasks as names

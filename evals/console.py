@@ -55,7 +55,8 @@ def print_results(results: Mapping[str, JSON], run: Path, report: Path | None) -
 
     out = console()
     method = results["method"]
-    table = Table(title=f"{results['task']} · {results['model']} · {method['name']}", title_justify="left", title_style="bold")
+    out.print(f"{results['task']} · {results['model']} · {method['name']}", markup=False, style="bold")
+    table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -110,7 +111,8 @@ def print_comparison(comparison: Mapping[str, JSON]) -> None:
     from rich.table import Table
 
     out = console()
-    table = Table(title=f"{comparison['task']}: paired comparison of {comparison['n']} samples", title_justify="left", title_style="bold")
+    out.print(f"{comparison['task']}: paired comparison of {comparison['n']} samples", markup=False, style="bold")
+    table = Table()
     for column in ("", "run", "model", "method"):
         table.add_column(column, overflow="fold")
     table.add_column("top1", justify="right")

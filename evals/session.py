@@ -36,6 +36,7 @@ class EvalRequest:
     model: str = "pocket-clip"
     method: str = "zero-shot"
     options: Mapping[str, JSON] = field(default_factory=dict)
+    task_options: Mapping[str, JSON] = field(default_factory=dict)
     data: str | None = None
     classnames: Path | None = None
     templates: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ class EvalRequest:
         if self.output is not None:
             return self.output
         names = self.classnames.read_bytes().hex() if self.classnames and self.classnames.is_file() else None
-        numbers = [self.options, self.data, names, self.templates, self.dtype, self.limit, self.seed]
+        numbers = [self.options, self.task_options, self.data, names, self.templates, self.dtype, self.limit, self.seed]
         return RUNS / run_name(self.task, self.model, self.method, numbers)
 
 
@@ -99,7 +100,8 @@ def evaluate(
     from evals.tasks import get_task
 
     method = build_method(request.method, request.options)
-    task = get_task(request.task, data=request.data, classnames=request.classnames, templates=request.templates or None)
+    names, templates = request.classnames, request.templates or None
+    task = get_task(request.task, data=request.data, classnames=names, templates=templates, **request.task_options)
     folder = request.folder()
     check_writable(folder)
     device = request.device if place is None else place.device
@@ -167,7 +169,8 @@ def _task_again(manifest: Mapping[str, Any]) -> ClassifyTask | None:
     asked = manifest.get("request") or {}
     names = asked.get("classnames")
     try:
-        task = get_task(manifest["task"], data=asked.get("data"), classnames=Path(names) if names else None)
+        classnames = Path(names) if names else None
+        task = get_task(asked.get("task", ""), data=asked.get("data"), classnames=classnames, **asked.get("task_options", {}))
     except PermafrostError:
         return None
     return task if task.data_fingerprint() == manifest.get("data_fingerprint") else None

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,8 +30,7 @@ SHARD_SIZE = 4096
 MUST_AGREE = {"model_fingerprint": "another model", "images_fingerprint": "other images", "shard_size": "another shard size"}
 
 
-@dataclass(frozen=True)
-class EmbedResult:
+class EmbedResult(NamedTuple):
     """What is in the output folder now.
 
     Attributes:
