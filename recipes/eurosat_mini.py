@@ -1,6 +1,6 @@
 """The small real data set of the demo: the first photos of each class of a EuroSAT test file, with its licence.
 
-    python -m recipes.eurosat_mini DIR/eurosat evals/data/eurosat-mini --per-class 30
+python -m recipes.eurosat_mini DIR/eurosat evals/data/eurosat-mini --per-class 30
 """
 
 from __future__ import annotations

@@ -20,7 +20,17 @@ Caption = tuple[str, frozenset[str]]
 
 FAINT = 0.25  # damage below this severity is claimed neither present nor absent: it can hardly be seen
 
-PHOTOS = ("a photo of {}", "a picture of {}", "{}", "{}", "a product photo of {}", "a used {0:}", "a second-hand {0:}", "a close-up photo of {}", "an offer of {}")
+PHOTOS = (
+    "a photo of {}",
+    "a picture of {}",
+    "{}",
+    "{}",
+    "a product photo of {}",
+    "a used {0:}",
+    "a second-hand {0:}",
+    "a close-up photo of {}",
+    "an offer of {}",
+)
 
 PATTERN_PHRASES: dict[str, tuple[str, ...]] = {
     "plain": ("a plain {c} surface", "one plain {c} colour", "no pattern", "plain {c}"),
@@ -32,27 +42,60 @@ PATTERN_PHRASES: dict[str, tuple[str, ...]] = {
     "two-tone": ("half {c} and half {d}", "two halves in {c} and {d}", "{c} on top and {d} at the bottom"),
 }
 PATTERN_WORDS: dict[str, tuple[str, ...]] = {
-    "plain": ("plain",), "striped": ("striped",), "pinstriped": ("pinstriped", "finely striped"), "dotted": ("dotted", "polka dot"),
-    "checked": ("checked", "checkered"), "zigzag": ("zigzag", "zigzag patterned"), "two-tone": ("two-tone",),
+    "plain": ("plain",),
+    "striped": ("striped",),
+    "pinstriped": ("pinstriped", "finely striped"),
+    "dotted": ("dotted", "polka dot"),
+    "checked": ("checked", "checkered"),
+    "zigzag": ("zigzag", "zigzag patterned"),
+    "two-tone": ("two-tone",),
 }
 MATERIAL_PHRASES: dict[str, tuple[str, ...]] = {
-    "leather": ("leather", "smooth leather", "a leather surface"), "metal": ("metal", "shiny metal", "a metal surface"), "fabric": ("fabric", "woven fabric", "woven cloth"), "plastic": ("plastic", "glossy plastic", "a smooth plastic surface"),
-    "wood": ("wood", "wood with a grain", "visible wood grain"), "ceramic": ("ceramic", "glazed ceramic", "a glazed surface"), "plush": ("plush", "soft plush"), "denim": ("denim", "denim cloth", "coarse denim"),
+    "leather": ("leather", "smooth leather", "a leather surface"),
+    "metal": ("metal", "shiny metal", "a metal surface"),
+    "fabric": ("fabric", "woven fabric", "woven cloth"),
+    "plastic": ("plastic", "glossy plastic", "a smooth plastic surface"),
+    "wood": ("wood", "wood with a grain", "visible wood grain"),
+    "ceramic": ("ceramic", "glazed ceramic", "a glazed surface"),
+    "plush": ("plush", "soft plush"),
+    "denim": ("denim", "denim cloth", "coarse denim"),
 }
 BACKGROUND_PHRASES: dict[str, tuple[str, ...]] = {
-    "studio": ("in front of a plain studio background", "on a plain background"), "wood": ("on a wooden table", "on wooden boards"),
-    "cloth": ("on a cloth", "on a piece of cloth"), "tiles": ("on a tiled floor", "on tiles"), "room": ("in a blurred room", "with a room behind it"),
+    "studio": ("in front of a plain studio background", "on a plain background"),
+    "wood": ("on a wooden table", "on wooden boards"),
+    "cloth": ("on a cloth", "on a piece of cloth"),
+    "tiles": ("on a tiled floor", "on tiles"),
+    "room": ("in a blurred room", "with a room behind it"),
 }
 DAMAGE_WORDS: dict[str, tuple[str, ...]] = {  # adjectives, then noun phrases
-    "scratch": ("scratched", "a scratch", "scratches", "scuff marks"), "crack": ("cracked", "a crack", "cracks"), "dent": ("dented", "a dent", "a dented spot"),
-    "stain": ("stained", "a stain", "a dirty spot"), "tear": ("torn", "a tear", "a hole"), "missing part": ("incomplete", "a missing part", "something missing"),
+    "scratch": ("scratched", "a scratch", "scratches", "scuff marks"),
+    "crack": ("cracked", "a crack", "cracks"),
+    "dent": ("dented", "a dent", "a dented spot"),
+    "stain": ("stained", "a stain", "a dirty spot"),
+    "tear": ("torn", "a tear", "a hole"),
+    "missing part": ("incomplete", "a missing part", "something missing"),
 }
 ABSENT_WORDS: dict[str, tuple[str, ...]] = {
-    "scratch": ("without scratches", "no scratches", "unmarked"), "crack": ("without cracks", "intact", "no crack"), "dent": ("without dents", "in its original shape"),
-    "stain": ("clean", "spotless", "no stains"), "tear": ("without holes", "no tear"), "missing part": ("complete", "nothing missing"),
+    "scratch": ("without scratches", "no scratches", "unmarked"),
+    "crack": ("without cracks", "intact", "no crack"),
+    "dent": ("without dents", "in its original shape"),
+    "stain": ("clean", "spotless", "no stains"),
+    "tear": ("without holes", "no tear"),
+    "missing part": ("complete", "nothing missing"),
 }
 DAMAGED = ("damaged", "with damage", "with a defect", "with a flaw", "in bad condition", "broken", "with visible damage")
-PERFECT = ("undamaged", "flawless", "perfect", "unblemished", "without damage", "without defect", "without flaw", "in perfect condition", "no damage", "like new")
+PERFECT = (
+    "undamaged",
+    "flawless",
+    "perfect",
+    "unblemished",
+    "without damage",
+    "without defect",
+    "without flaw",
+    "in perfect condition",
+    "no damage",
+    "like new",
+)
 SEVERITY = ((0.62, ("deep", "severe", "large")), (0.42, ("clear", "visible")), (0.0, ("light", "small", "slight")))
 
 
@@ -60,13 +103,21 @@ def facts(item: Item, view: int = 0) -> frozenset[str]:
     """Everything that a caption may claim about photo ``view`` of ``item``."""
     gone = item.missing_parts
     found = {
-        "kind=goods", f"category={item.category}", f"colour={item.colour}", f"colour2={item.colour2}", f"pattern={item.pattern}",
-        f"material={item.material}", f"accent={item.spec.accent}:{item.colour2}", f"background={item.views[view].background}",
+        "kind=goods",
+        f"category={item.category}",
+        f"colour={item.colour}",
+        f"colour2={item.colour2}",
+        f"pattern={item.pattern}",
+        f"material={item.material}",
+        f"accent={item.spec.accent}:{item.colour2}",
+        f"background={item.views[view].background}",
     }
     if item.line is not None:
         found |= {f"line={item.line}", f"brand={item.line.split()[0]}"}
     for name, value in item.attributes:
-        found |= {f"with:{phrase}" for phrase in item.spec.attribute[name].phrases[value] if not any(part.rstrip("s") in phrase for part in gone)}
+        found |= {
+            f"with:{phrase}" for phrase in item.spec.attribute[name].phrases[value] if not any(part.rstrip("s") in phrase for part in gone)
+        }
     clear = [d for d in item.defects if d.severity >= FAINT]
     for defect in clear:
         found |= {"damaged", f"damage:{defect.type}", f"on:{defect.type}:{defect.part}", f"level:{_level(defect)}:{defect.type}"}
@@ -94,9 +145,11 @@ def captions(item: Item, rng: Stream, kind: str | None = None, view: int = 0) ->
 
 def attribute_caption(item: Item) -> str:
     """The full description of what is seen, without names and always the same: for retrieval."""
-    attributes = ", ".join(item.spec.attribute[name].phrases[value][0] for name, value in item.attributes)
     look = f"{item.colour} {PATTERN_WORDS[item.pattern][0]} {_made(item.material)} {item.category}"
-    return f"{_article(look)} with {item.colour2} {item.spec.accent}, {attributes}"
+    seen = facts(item)
+    phrases = [item.spec.attribute[name].phrases[value][0] for name, value in item.attributes]
+    details = [f"{item.colour2} {item.spec.accent}", *(phrase for phrase in phrases if f"with:{phrase}" in seen)]
+    return f"{_article(look)} with {', '.join(details)}"
 
 
 @lru_cache(maxsize=64)
@@ -104,7 +157,12 @@ def line_attribute_texts(line: Line) -> tuple[str, ...]:
     """True descriptions of a product line: what is seen, at least 8, no brand, model or category word."""
     spec = CATEGORIES[line.category]
     texts = [p.format(c=line.colour, d=line.colour2) for p in PATTERN_PHRASES[line.pattern] if "{c}" in p]
-    texts += [f"mostly {line.colour}", f"{line.colour} with {line.colour2} details", f"{line.colour2} {spec.accent}", f"made of {line.material}"]
+    texts += [
+        f"mostly {line.colour}",
+        f"{line.colour} with {line.colour2} details",
+        f"{line.colour2} {spec.accent}",
+        f"made of {line.material}",
+    ]
     for attribute, value in zip(spec.attributes, line.parts, strict=True):
         texts += list(attribute.phrases[value])
     banned = {word for name in (line.category, *spec.synonyms) for word in name.split()}
@@ -200,9 +258,13 @@ def _phrase(item: Item, rng: Stream, view: int) -> Caption:
             return f"{_photo(_noun(item, rng), rng)} with {phrase}", frozenset(claims | {f"category={item.category}"})
         return rng.choice(("{}", "{}", "with {}", "a photo of something with {}")).format(phrase), frozenset(claims)
     if draw < 0.8:
-        return rng.choice((f"mostly {item.colour}", item.colour, f"{_article(item.colour)} thing", f"the main colour is {item.colour}")), frozenset({f"colour={item.colour}"})
+        return rng.choice(
+            (f"mostly {item.colour}", item.colour, f"{_article(item.colour)} thing", f"the main colour is {item.colour}")
+        ), frozenset({f"colour={item.colour}"})
     if draw < 0.92:
-        return rng.choice(("made of {}", "{}", "{}")).format(rng.choice(MATERIAL_PHRASES[item.material])), frozenset({f"material={item.material}"})
+        return rng.choice(("made of {}", "{}", "{}")).format(rng.choice(MATERIAL_PHRASES[item.material])), frozenset(
+            {f"material={item.material}"}
+        )
     return f"{item.colour} with {item.colour2} details", frozenset({f"colour={item.colour}", f"colour2={item.colour2}"})
 
 
@@ -280,7 +342,13 @@ def _scene(item: Item, rng: Stream, view: int) -> Caption:
 
 
 KINDS: dict[str, Callable[[Item, Stream, int], Caption]] = {
-    "category": _category, "line": _line, "adjectives": _adjectives, "full": _full, "phrase": _phrase,
-    "condition": _condition, "contents": _contents, "scene": _scene,
+    "category": _category,
+    "line": _line,
+    "adjectives": _adjectives,
+    "full": _full,
+    "phrase": _phrase,
+    "condition": _condition,
+    "contents": _contents,
+    "scene": _scene,
 }
 _WEIGHTS = (0.12, 0.16, 0.14, 0.2, 0.22, 0.1, 0.03, 0.03)

@@ -1,0 +1,54 @@
+"""One command from nothing to the shipped folder; every stage is skipped when its result is there already.
+
+python -m recipes.pocket_clip --eurosat DIR/eurosat --work build/pocket-clip
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import time
+from pathlib import Path
+
+DEFAULT_STEPS, BATCH, LR, SEED = 2000, 256, 1e-3, 0
+BAZAAR_ROWS, CAPTIONS_PER_ROW, CAPTIONS_PER_DRAW = 60_000, 16, 3
+VOCABULARY = 3072
+SHARES = (0.7, 0.3)  # Bazaar, EuroSAT
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.pocket_clip", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--eurosat", type=Path, required=True, help="folder with EuroSAT's train-*.parquet")
+    parser.add_argument("--work", type=Path, default=Path("build/pocket-clip"), help="packs, checkpoints and logs (about 3 GB)")
+    parser.add_argument("--out", type=Path, default=Path("toolkit/models/pocket/pocket-clip"), help="the finished model folder")
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads for training")
+    parser.add_argument("--prepare", action="store_true", help="stop when the packs are written")
+    arguments = parser.parse_args()
+    started = time.time()
+
+    from recipes.pocket_clip import data, export, model, packs, train
+
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    tokenizer = packs.prepare(
+        arguments.work, arguments.eurosat, rows=BAZAAR_ROWS, captions=CAPTIONS_PER_ROW, vocabulary=VOCABULARY, seed=SEED
+    )
+    if arguments.prepare:
+        return
+    sources = [data.Pack.read(arguments.work / "bazaar", flips=False), data.Pack.read(arguments.work / "eurosat", flips=True)]
+    batches = data.Batches(sources, SHARES, captions=CAPTIONS_PER_DRAW, seed=SEED)
+    random.seed(SEED)
+    import torch
+
+    torch.manual_seed(SEED)
+    clip = model.build(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    train.fit(clip, batches, arguments.work, steps=arguments.steps, batch_size=BATCH, lr=LR, seed=SEED, threads=arguments.threads)
+    export.write(clip, tokenizer, arguments.out)
+    print(f"wrote {arguments.out} after {(time.time() - started) / 3600:.2f} h")
+
+
+if __name__ == "__main__":
+    main()
