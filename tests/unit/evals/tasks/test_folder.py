@@ -157,7 +157,7 @@ def test_options_that_a_task_does_not_have(tmp_path: Path) -> None:
         folder(tmp_path, split="test")
     with pytest.raises(UsageError, match="no option of bazaar/lines called 'splitt'"):
         get_task("bazaar/lines", splitt="test")
-    with pytest.raises(UsageError, match="leave --data away|says itself"):
+    with pytest.raises(UsageError, match="says itself where the data are"):
         folder(tmp_path, data=tmp_path)
 
 

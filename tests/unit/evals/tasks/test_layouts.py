@@ -221,7 +221,7 @@ def test_eurosat_class_folders_whatever_they_are_called(tmp_path: Path) -> None:
     for place, spelling in enumerate(load_prompts("eurosat").aliases):
         save_images(tmp_path / "2750" / spelling[0], 2, start=10 * place)
     found = task("eurosat", tmp_path)
-    assert Counter(labels(found).values()) == {label: 2 for label in range(10)}
+    assert Counter(labels(found).values()) == dict.fromkeys(range(10), 2)
     assert labels(found)["SeaLake/00090.png"] == 9
     assert labels(found)["HerbaceousVegetation/00020.png"] == 2
 

@@ -181,7 +181,15 @@ def test_names_that_are_numbers_take_any_list_of_that_length(tmp_path: Path) -> 
         load(path, classnames=["zero", "one"])
 
 
-@pytest.mark.parametrize(("labels", "message"), [([0, 1, 3], "a.parquet:2 has label 3"), ([0, -1, 1], "a.parquet:1 has label -1"), ([0, None, 1], "row 1 has the label None"), ([0.5, 1.5, 2.5], "row 0 has the label 0.5")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, 3], r"a\.parquet:2 has label 3"),
+        ([0, -1, 1], r"a\.parquet:1 has label -1"),
+        ([0, None, 1], "row 1 has the label None"),
+        ([0.5, 1.5, 2.5], r"row 0 has the label 0\.5"),
+    ],
+)
 def test_labels_out_of_range_name_the_row(tmp_path: Path, labels: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(write(tmp_path / "a.parquet", labels))
@@ -208,10 +216,10 @@ def test_a_file_that_vanishes_or_breaks_later_fails_its_samples(tmp_path: Path) 
     path = write(tmp_path / "a.parquet", [0, 1, 2])
     sample = next(load(path).samples())
     path.write_bytes(b"broken")
-    with pytest.raises(ImageError, match="a.parquet:0"):
+    with pytest.raises(ImageError, match=r"a\.parquet:0"):
         sample.image.load()
     path.unlink()
-    with pytest.raises(ImageError, match="a.parquet:0"):
+    with pytest.raises(ImageError, match=r"a\.parquet:0"):
         sample.image.content_id()
 
 
