@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evals.records import Run, SampleRecord, pair
-from evals.stats import mcnemar_exact, paired_bootstrap, wilson
+from toolkit.stats import mcnemar_exact, paired_bootstrap, wilson
 from toolkit.types import JSON
 
 

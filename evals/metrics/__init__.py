@@ -1,1 +1,1 @@
-"""Metrics: pure numpy functions that give one number. Intervals are made in ``evals.stats``."""
+"""Metrics: pure numpy functions that give one number. Intervals are made in ``toolkit.stats``."""

@@ -16,7 +16,7 @@ from evals.records import SampleRecord, read_run
 from evals.report.figures import Bin
 from evals.report.svg import clean
 from evals.report.wording import finite, task_title
-from evals.stats import wilson
+from toolkit.stats import wilson
 
 MOST_MATRIX = 2000  # classes; beyond this a confusion matrix is neither drawn nor counted
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from evals.metrics import classification as metric
 from evals.records import SampleRecord
-from evals.stats import binned_gap_ci, mean_recall_ci, wilson
 from toolkit.config import fingerprint
 from toolkit.errors import DataError, UsageError
+from toolkit.stats import binned_gap_ci, mean_recall_ci, wilson
 from toolkit.types import Metric, Prediction, Sample
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)

@@ -12,11 +12,11 @@ from torch import Tensor
 from evals import bazaar
 from evals.bazaar.captions import attribute_caption, line_attribute_texts
 from evals.bazaar.lines import LINES
-from evals.stats import wilson
 from evals.tasks import get_task
 from toolkit.files import atomic_write_json
 from toolkit.models import load_encoder
 from toolkit.models.base import DualEncoder
+from toolkit.stats import wilson
 
 GALLERY = 1000
 

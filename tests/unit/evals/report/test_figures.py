@@ -12,7 +12,7 @@ import pytest
 
 from evals.report import figures, svg
 from evals.report.figures import Bin
-from evals.stats import wilson
+from toolkit.stats import wilson
 
 
 class Shapes(HTMLParser):
