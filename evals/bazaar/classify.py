@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from evals.bazaar.items import Item, item
+from evals.bazaar.items import Item, kind_of
 from evals.bazaar.lines import HELDOUT_LINES, SEEN_LINES
-from evals.bazaar.splits import split_of
+from evals.bazaar.splits import split_of_index
 from evals.bazaar.world import CATEGORIES
 from toolkit.errors import UsageError, unknown_name
 
@@ -61,9 +61,9 @@ def _rows(task: str, split: str, seed: int) -> tuple[tuple[int, int], ...]:
     rows: list[tuple[int, int]] = []
     index = 0
     while left:
-        thing = item.__wrapped__(index, seed)  # thousands of items in a row: no use in remembering them
-        key = thing.category if task == "category" else thing.line
-        if key is not None and key in left and split_of(thing) == wanted:
+        category, line = kind_of(index, seed)
+        key = category if task == "category" else line
+        if key is not None and key in left and split_of_index(index, line) == wanted:
             rows.append((index, names.index(key)))
             left[key] -= 1
             if left[key] == 0:

@@ -132,11 +132,7 @@ _PATTERN_WEIGHTS = tuple(0.3 if p == "plain" else 0.7 / (len(PATTERNS) - 1) for 
 @lru_cache(maxsize=4096)
 def item(index: int, seed: int = 0) -> Item:
     """The item ``index`` (>= 0) of the marketplace ``seed`` (>= 0)."""
-    if index < 0 or seed < 0:
-        raise ValueError(f"index and seed of an item are >= 0, got {index} and {seed}")
-    stream = Stream(seed, index, _CORE)
-    category = CATEGORIES[stream.choice(_NAMES)]
-    line = stream.choice(LINES_OF[category.name]) if stream.chance(0.5) else None
+    stream, category, line = _kind(index, seed)
     if line is not None:
         signature = line.signature
     else:
@@ -162,6 +158,21 @@ def item(index: int, seed: int = 0) -> Item:
         accessories,
         views,
     )
+
+
+def kind_of(index: int, seed: int = 0) -> tuple[str, str | None]:
+    """Category and product line of ``item(index, seed)``, without making the item: to look through many."""
+    _, category, line = _kind(index, seed)
+    return category.name, None if line is None else line.name
+
+
+def _kind(index: int, seed: int) -> tuple[Stream, Category, Line | None]:
+    """The first draws of an item, and the stream that they came from."""
+    if index < 0 or seed < 0:
+        raise ValueError(f"index and seed of an item are >= 0, got {index} and {seed}")
+    stream = Stream(seed, index, _CORE)
+    category = CATEGORIES[stream.choice(_NAMES)]
+    return stream, category, stream.choice(LINES_OF[category.name]) if stream.chance(0.5) else None
 
 
 def _no_name(stream: Stream, category: Category) -> Signature:

@@ -19,7 +19,7 @@ SELLERS = ("honest", "forgetful", "bold")
 
 _LEVELS = ((0.34, ("small", "light", "minor")), (0.67, ("visible", "clear", "moderate")), (1.01, ("deep", "large", "severe")))
 _NOUNS = {"headphones": "pair of headphones"}
-_STATES = {  # what sellers call a condition, by grade
+STATES = {  # what sellers call a condition, by grade
     "A": ("like new", "mint", "flawless"),
     "B": ("very good condition", "barely used"),
     "C": ("good condition", "used"),
@@ -144,7 +144,7 @@ def _title(item: Item, sold: Sale, seller: str, stream: Stream) -> tuple[str, li
         return title, []
     shift = 2 if seller == "bold" else 0
     claimed = "ABCDE"[max(0, "ABCDE".index(sold.grade) - shift)]
-    word = stream.choice(_STATES[claimed])
+    word = stream.choice(STATES[claimed])
     start = len(title) + 2
     claim = Claim(
         "state", word, None, True, None, "title", start, start + len(word), "supported" if claimed == sold.grade else "contradicted"

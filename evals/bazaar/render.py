@@ -109,7 +109,7 @@ def _damage(rgb: NDArray[np.uint8], item: Item, picture: ShapeMap, frame: Frame)
 
 def _photo(thing: NDArray[np.float32], alpha: NDArray[np.float32], body: Image.Image, look: View, size: int) -> NDArray[np.uint8]:
     """Object on background, with shadow, light and camera."""
-    scene = backdrop(look, size)
+    scene: Plane = backdrop(look, size)
     cast = body.getchannel(3).filter(ImageFilter.GaussianBlur(size * 0.03))
     shadow = np.asarray(cast, dtype=np.float32) / 255
     dx, dy = round(-look.light * 0.05 * size), round(0.045 * size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evals.bazaar.items import Item
-from evals.bazaar.lines import SIGNATURES
+from evals.bazaar.lines import LINES, SIGNATURES
 
 _EVERY = 5  # each fifth index is a test item
 
@@ -16,9 +16,14 @@ def is_heldout(item: Item) -> bool:
 
 def split_of(item: Item) -> str:
     """ "train", "test", or "heldout" for what training must never see."""
-    if is_heldout(item):
+    return "heldout" if is_heldout(item) else split_of_index(item.index, item.line)
+
+
+def split_of_index(index: int, line: str | None) -> str:
+    """``split_of`` the item with this index and product line (no-name goods never show a line's combination)."""
+    if line is not None and LINES[line].heldout:
         return "heldout"
-    return "test" if item.index % _EVERY == _EVERY - 1 else "train"
+    return "test" if index % _EVERY == _EVERY - 1 else "train"
 
 
 def is_train(item: Item) -> bool:
