@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from evals.bazaar.render import render
 from evals.bazaar.splits import split_of
 from evals.bazaar.streams import Stream
 from toolkit.errors import DataError, UsageError
+
+ROOT = Path(__file__).parents[4]
 
 LEAST = {"category": 50, "lines": 25, "lines-heldout": 50}
 
@@ -177,11 +181,8 @@ def test_an_export_resumes_and_refuses_to_mix(tmp_path: Path) -> None:
 
 
 def test_the_package_gives_its_names_and_loads_nothing_before() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, evals.bazaar; print(sorted({'numpy', 'PIL', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "[]"
     for name in bazaar.__all__:
         assert getattr(bazaar, name) is not None
     with pytest.raises(AttributeError, match="nothing_here"):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,8 @@ from evals.bazaar.render import masks, render
 from evals.bazaar.sheet import contact_sheet
 from evals.bazaar.world import CATEGORIES
 from toolkit.types import ImageSource
+
+ROOT = Path(__file__).parents[4]
 
 
 def damaged(kind: str, least: float = 0.3, most: int = 12) -> list[tuple[Item, int]]:
@@ -161,11 +166,8 @@ def test_a_rendered_image_is_a_source_whose_id_needs_no_drawing(monkeypatch: pyt
 
 def test_the_renderer_version_covers_every_module_that_draws() -> None:
     """Whatever render.py imports of Bazaar, directly or not, is hashed."""
-    import subprocess
-    import sys
-
     code = "import sys, evals.bazaar.render; print(*[m.split('.')[-1] for m in sys.modules if m.startswith('evals.bazaar.')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     assert set(done.stdout.split()) == set(DRAWING)
 
 
