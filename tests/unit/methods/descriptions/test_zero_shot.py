@@ -13,7 +13,7 @@ import torch
 from toolkit.errors import UsageError
 from toolkit.images import ArrayImage
 from toolkit.methods import build_method
-from toolkit.methods.descriptions.zero_shot import class_probabilities, text_classifier
+from toolkit.methods.descriptions.prototypes import class_probabilities, text_classifier
 from toolkit.types import ClassifyProblem, EncodedBatch, Sample
 
 CLASSES = tuple("abcdefg")
