@@ -13,6 +13,8 @@ from evals import bazaar
 from evals.bazaar.captions import attribute_caption, line_attribute_texts
 from evals.bazaar.lines import LINES
 from evals.tasks import get_task
+from recipes.pocket_clip import card
+from recipes.pocket_clip.__main__ import DEFAULT_STEPS, LR, SEED
 from toolkit.files import atomic_write_json
 from toolkit.models import load_encoder
 from toolkit.models.base import DualEncoder
@@ -41,7 +43,7 @@ def zero_shot(encoder: DualEncoder, name: str, texts: list[list[str]] | None = N
 
 def retrieval(encoder: DualEncoder) -> dict[str, object]:
     """Text-to-image recall@10 of full attribute captions among ``GALLERY`` test items; an item with the same caption counts."""
-    items = [bazaar.item(index) for index in range(4, 4 + 5 * GALLERY, 5)]
+    items = [bazaar.item(index) for index in range(GALLERY)]  # of marketplace 0: training used marketplace 1
     captions = [attribute_caption(item) for item in items]
     images = encoder.encode_images([bazaar.RenderedImage(item.index) for item in items], batch_size=64)
     top = (encoder.encode_texts(captions) @ images.T).topk(10, dim=1).indices
@@ -54,7 +56,9 @@ def main() -> None:
     parser.add_argument("--eurosat", type=Path)
     parser.add_argument("--sign-digits", type=Path)
     parser.add_argument("--fashion-mnist", type=Path)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="write the scores as JSON")
+    parser.add_argument("--card", type=Path, help="write README.md into this model folder")
+    parser.add_argument("--hours", default="", help="a sentence for the card on where and how long it was trained")
     arguments = parser.parse_args()
     encoder = load_encoder(arguments.model, device="auto", cache=False)
     heldout = get_task("bazaar/lines-heldout").classnames
@@ -74,6 +78,8 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     if arguments.out:
         atomic_write_json(arguments.out, result)
+    if arguments.card:
+        card.write(arguments.card, result, steps=DEFAULT_STEPS, lr=LR, seed=SEED, hours=arguments.hours)
 
 
 if __name__ == "__main__":
