@@ -136,10 +136,10 @@ def load_named(
         samples,
         str(data),
         content,
-        tuple(templates or prompts.templates),
-        prompts.descriptions if same else None,
-        prompts.hashes,
-        f"1.{prompts.version}",
+        templates=tuple(templates or prompts.templates),
+        descriptions=prompts.descriptions if same else None,
+        prompts=prompts.hashes,
+        version=f"1.{prompts.version}",
     )
 
 

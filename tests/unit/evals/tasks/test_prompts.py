@@ -60,8 +60,9 @@ def test_pools_have_a_list_for_every_class() -> None:
 
 def test_a_pool_in_another_order_is_refused(tmp_path: Path) -> None:
     (tmp_path / "classify").mkdir()
-    file = {"name": "toy", "version": 1, "sources": {}, "templates": {"single": "a {}.", "ensemble": ["a {}."]}, "descriptions": "pool.json",
-            "classes": [{"name": "cat"}, {"name": "dog"}]}  # fmt: skip
+    classes = [{"name": "cat"}, {"name": "dog"}]
+    file = {"name": "toy", "version": 1, "sources": {}, "descriptions": "pool.json", "classes": classes}
+    file["templates"] = {"single": "a {}.", "ensemble": ["a {}."]}
     (tmp_path / "classify/toy.json").write_text(json.dumps(file))
     (tmp_path / "pool.json").write_text(json.dumps({"dog": ["barks"], "cat": ["purrs"]}))
     with pytest.raises(DataError, match="another order"):
