@@ -142,6 +142,9 @@ def demo(output: Path, limit: int | None, model: str, device: str, as_json: bool
 @model_options
 @click.option("--load-in-4bit", is_flag=True, help="Quantise the weights to 4 bits (language models only).")
 @click.option("--load-in-8bit", is_flag=True, help="Quantise the weights to 8 bits (language models only).")
+@click.option("--shots", type=click.IntRange(min=1), help="Labelled images a class for methods that learn from a few.")
+@click.option("--support", metavar="SPLIT", help="Where they come from: a split, folder:DIR, parquet:FILE, or none.  [default: train]")
+@click.option("--draw-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which --shots are drawn.")
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate so many samples, drawn by --seed.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random choice.")
 @click.option("--output", type=click.Path(path_type=Path), help="The run folder.  [default: runs/TASK-MODEL-METHOD-HASH]")
@@ -332,6 +335,47 @@ def doctor(output: Path, as_json: bool) -> None:
     _show(diagnosis, as_json, print_facts)
     if diagnosis["problems"]:
         click.get_current_context().exit(3)
+
+
+@cli.command("lint-pool")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--classnames", type=click.Path(path_type=Path), help="A file with one class name a line: the classes of the data set.")
+@click.option("--stop", "stop", multiple=True, metavar="WORD", help="A word that may occur although it is part of a name. Repeatable.")
+@click.option("--clean", "output", type=click.Path(path_type=Path), help="Write the pool without its faults to this file.")
+@click.option("--strict", is_flag=True, help="--clean also drops texts with a single word of their class name.")
+@json_option
+def lint_pool(file: Path, classnames: Path | None, stop: tuple[str, ...], output: Path | None, strict: bool, as_json: bool) -> None:
+    """Check a pool of descriptions, {"class": ["text", ...]}: leaked class names, repeats, texts that no photo can show.
+
+    \b
+    Example:
+      permafrost lint-pool prompts/descriptions/waffleclip/imagenet.json
+      permafrost lint-pool pool.json --clean clean.json
+
+    Exit code 2 if there are errors: leaked names, classes without texts, texts that CLIP would cut.
+    """
+    from evals.console import print_lint
+    from toolkit.files import atomic_write_json, read_json
+    from toolkit.methods.descriptions.linter import DROPPED, clean, lint
+
+    names = None if classnames is None else [line.strip() for line in _lines_of(classnames) if line.strip()]
+    pool = read_json(file)
+    found = lint(pool, names, stop=stop)
+    if output is not None:
+        done = clean(pool, names, stop=stop, drop=(*DROPPED, "L2") if strict else DROPPED)
+        atomic_write_json(output, done.pool)
+        click.echo(f"{len(done.removed)} faults removed: {output}", err=True)
+    _show(found.to_json(), as_json, print_lint, file)
+    if any(hit.level == "error" for hit in found.hits):
+        click.get_current_context().exit(2)
+
+
+def _lines_of(file: Path) -> list[str]:
+    from toolkit.errors import DataNotFound
+
+    if not file.is_file():
+        raise DataNotFound(f"there is no file {file}")
+    return file.read_text(encoding="utf-8").splitlines()
 
 
 @cli.group()

@@ -131,6 +131,29 @@ def print_comparison(comparison: Mapping[str, JSON]) -> None:
         out.print(f"note: {note}", markup=False)
 
 
+def print_lint(found: Mapping[str, JSON], file: Path, most: int = 3) -> None:
+    """One line a rule with its count and the first findings."""
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    sizes = f"{found['classes']} classes, {found['slots']} texts, {found['unique']} different, {found['empty']} classes without texts"
+    out.print(f"{file}: {sizes}", markup=False, style="bold")
+    table = Table()
+    for column in ("rule", "level", "hits", "for example"):
+        table.add_column(column, justify="right" if column == "hits" else "left", overflow="fold")
+    for rule, title in found["rules"].items():
+        hits = [hit for hit in found["hits"] if hit["rule"] == rule]
+        if hits:
+            shown = ["; ".join(filter(None, (hit["cls"], hit["text"] and repr(hit["text"]), hit["detail"]))) for hit in hits[:most]]
+            levels = "/".join(sorted({hit["level"] for hit in hits}))
+            table.add_row(f"{rule} {title}", levels, str(found["counts"][rule]), Text("\n".join(shown)))
+    if table.row_count:
+        out.print(table)
+    leaks = f"{found['leaks']} texts name a class" if found["leaks"] else "no text names a class"
+    out.print(f"{leaks}; {'clean' if found['clean'] else 'not clean'}", markup=False)
+
+
 def print_demo(demo: Demo) -> None:
     """One line a task: both settings, and whether their difference is more than chance."""
     from rich.table import Table

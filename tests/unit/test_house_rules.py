@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ["cli.py", "setup.py", *(f"{room}/**/*.py" for room in ("toolkit", "evals", "recipes", "benchmarks", "examples"))]
 MOST_LINES = 400
+LONGER = {"cli.py": 800}  # one file holds every command: they only parse, call and print
 MOST_LINES_A_FUNCTION = 60
 
 
@@ -56,7 +57,7 @@ def test_the_command_line_imports_only_click_and_the_standard_library_at_its_top
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_files_and_functions_stay_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < MOST_LINES
+    assert len(path.read_text(encoding="utf-8").splitlines()) < LONGER.get(name_of(path), MOST_LINES)
     assert {name: lines for name, lines in functions(tree_of(path)) if lines >= MOST_LINES_A_FUNCTION} == {}
 
 
