@@ -50,6 +50,8 @@ IDENTITY = (
     "model",
     "model_fingerprint",
     "method",
+    "support",
+    "pool",
     "seed",
     "limit",
 )

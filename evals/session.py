@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit.config import to_json
-from toolkit.errors import ImageError, PermafrostError
+from toolkit.errors import ImageError, PermafrostError, UsageError
 from toolkit.files import atomic_write_bytes, read_json
-from toolkit.types import JSON, ClassifyProblem, ImageSource
+from toolkit.types import JSON, ClassifyProblem, ImageSource, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,6 +30,9 @@ class EvalRequest:
 
     Attributes:
         output: the run folder; None names one below ``runs`` after the configuration.
+        shots: labelled images a class for methods that learn from a few; None with a ``support`` takes all of it.
+        support: the split or place they come from; None takes the task's usual one if there are ``shots``, "none" forbids any.
+        draw_seed: which ones are drawn.
         report: write report.html at the end.
     """
 
@@ -47,6 +51,9 @@ class EvalRequest:
     offline: bool = False
     allow_pickle: bool = False
     cache: bool = True
+    shots: int | None = None
+    support: str | None = None
+    draw_seed: int = 0
     limit: int | None = None
     seed: int = 0
     output: Path | None = None
@@ -60,8 +67,16 @@ class EvalRequest:
         if self.output is not None:
             return self.output
         names = self.classnames.read_bytes().hex() if self.classnames and self.classnames.is_file() else None
-        numbers = [self.options, self.task_options, self.data, names, self.templates, self.dtype, self.limit, self.seed]
+        numbers: list[Any] = [self.options, self.task_options, self.data, names, self.templates, self.dtype, self.limit, self.seed]
+        if self.asks_support():
+            numbers.append([self.shots, self.support, self.draw_seed])
         return RUNS / run_name(self.task, self.model, self.method, numbers)
+
+    def asks_support(self) -> bool:
+        """Raises: UsageError: for shots without support."""
+        if self.support == "none" and self.shots is not None:
+            raise UsageError(f"--shots {self.shots} and --support none contradict each other")
+        return self.shots is not None or self.support not in (None, "none")
 
 
 class Outcome(NamedTuple):
@@ -103,6 +118,7 @@ def evaluate(
     names, templates = request.classnames, request.templates or None
     task = get_task(request.task, data=request.data, classnames=names, templates=templates, **request.task_options)
     folder = request.folder()
+    support, learnt = _support(task, request)
     check_writable(folder)
     device = request.device if place is None else place.device
     encoder = load_encoder(
@@ -110,12 +126,14 @@ def evaluate(
     )
     if request.workers is not None:
         encoder = _WithWorkers(encoder, request.workers)
-    problem = ClassifyProblem(tuple(task.classnames), tuple(task.templates), task.descriptions)
+    problem = ClassifyProblem(tuple(task.classnames), tuple(task.templates), task.descriptions, support, task.pools)
     predict = method.predictor(encoder, problem, batch_size=request.batch_size)
     manifest = {
         "model": encoder.name,
         "model_fingerprint": encoder.fingerprint,
         "method": {"name": request.method, "config": to_json(method.config)},
+        "support": learnt,
+        "pool": _pool_hash(request),
         "request": to_json(request),
         "device": str(next(encoder.module.parameters()).device),
         "environment": environment(),
@@ -126,6 +144,24 @@ def evaluate(
     first = place is None or place.rank == 0
     report = write_run_report(folder, task=task) if request.report and first else None
     return Outcome(folder, read_json(folder / "results.json"), report, _images(task))
+
+
+def _support(task: ClassifyTask, request: EvalRequest) -> tuple[list[Sample], dict[str, Any] | None]:
+    """The support images and what the manifest says of them."""
+    from evals.tasks.support import support_facts
+
+    if not request.asks_support():
+        return [], None
+    samples = task.support(request.shots, request.draw_seed, request.support)
+    asked = {"shots": request.shots, "split": request.support, "draw_seed": request.draw_seed}
+    return samples, support_facts(samples, task.samples(request.limit, request.seed), asked, len(task.classnames))
+
+
+def _pool_hash(request: EvalRequest) -> str | None:
+    """sha256 of the user's own description file, if there is one: the same file name can hold other texts tomorrow."""
+    pool = request.options.get("pool")
+    path = Path(pool) if isinstance(pool, str) else None
+    return sha256(path.read_bytes()).hexdigest() if path and path.is_file() else None
 
 
 class _WithWorkers:

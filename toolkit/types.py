@@ -117,6 +117,7 @@ class ClassifyProblem:
         classnames: one name a class; a prediction's label is the position in here.
         templates: sentences with one "{}" slot for the class name.
         descriptions: class name -> texts about that class, or None where the task has none.
+        pools: name -> further pools of the same form as ``descriptions``.
         support: labelled images, for methods that use some; empty for zero-shot.
     """
 
@@ -124,3 +125,4 @@ class ClassifyProblem:
     templates: tuple[str, ...] = ("a photo of a {}.",)
     descriptions: Mapping[str, tuple[str, ...]] | None = None
     support: Sequence[Sample] = ()
+    pools: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)

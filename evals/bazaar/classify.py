@@ -15,13 +15,14 @@ from evals.bazaar.world import CATEGORIES
 from toolkit.errors import UsageError, unknown_name
 
 TASKS = ("category", "lines", "lines-heldout")
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "support")
 PER_CLASS = {
     ("category", "test"): 60,
     ("lines", "test"): 30,
     ("lines-heldout", "test"): 60,
     ("category", "train"): 120,
     ("lines", "train"): 60,
+    ("lines-heldout", "support"): 64,
 }
 
 TEMPLATES = (
@@ -55,15 +56,19 @@ def _rows(task: str, split: str, seed: int) -> tuple[tuple[int, int], ...]:
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     if (task, split) not in PER_CLASS:
-        raise UsageError(f"bazaar/{task} has no split {split!r}", hint="these product lines are held out of training: use split=test")
+        known = ", ".join(word for place, word in PER_CLASS if place == task)
+        raise UsageError(f"bazaar/{task} has no split {split!r}", hint=f"its splits: {known}")
     wanted = "heldout" if task == "lines-heldout" else split
     left = dict.fromkeys(names, PER_CLASS[task, split])
+    tested = dict.fromkeys(names, PER_CLASS[task, "test"] if split == "support" else 0)  # support are the items after the tested ones
     rows: list[tuple[int, int]] = []
     index = 0
     while left:
         category, line = kind_of(index, seed)
         key = category if task == "category" else line
-        if key is not None and key in left and split_of_index(index, line) == wanted:
+        if key is not None and key in left and split_of_index(index, line) == wanted and tested[key]:
+            tested[key] -= 1
+        elif key is not None and key in left and split_of_index(index, line) == wanted:
             rows.append((index, names.index(key)))
             left[key] -= 1
             if left[key] == 0:
@@ -76,7 +81,8 @@ def classify_split(task: str, split: str = "test", seed: int = 0) -> list[tuple[
     """(item index, label) of a task's split, the same number of each class, by index.
 
     Args:
-        task: one of TASKS. split: "train" or "test" ("lines-heldout" has only "test"). seed: of the marketplace.
+        task: one of TASKS. seed: of the marketplace.
+        split: "train" or "test"; "lines-heldout" has "test" and, for methods that learn from a few images, "support".
     Raises: UsageError: for an unknown task or split.
     """
     return list(_rows(task, split, seed))

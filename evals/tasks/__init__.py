@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evals.records import SampleRecord
 from evals.tasks.classify import DEFAULT_TEMPLATES, ClassifyTask, summarise
 from evals.tasks.labels import Names
+from evals.tasks.support import SPLITS, Spellings, Train, first_split, no_support, relabelled
 from toolkit.errors import DataError, UsageError, unknown_name
-from toolkit.types import Metric
+from toolkit.types import Metric, Sample
 
 BAZAAR = ("bazaar/category", "bazaar/lines", "bazaar/lines-heldout", "bazaar/lines-described", "bazaar/lines-heldout-described")
 NAMED = ("imagenet", "imagenetv2", "cub200", "eurosat", "places365", "dtd", "flowers102", "fashion_mnist", "sign_digits")
@@ -60,11 +62,13 @@ def get_task(
 
         if data is not None:
             raise UsageError(f"{name} is made on the fly and takes no data", hint="leave --data away")
-        return load_bazaar(name, given, templates, **_known_options(load_bazaar, options, name))
+        task = load_bazaar(name, given, templates, **_known_options(load_bazaar, options, name))
+        return replace(task, train=_with_places(name, task.classnames, task.train)) if task.train else task
     if name in NAMED:
         from evals.tasks.named import load_named
 
-        return load_named(name, None if data is None else Path(data), given, templates, **_known_options(load_named, options, name))
+        task = load_named(name, None if data is None else Path(data), given, templates, **_known_options(load_named, options, name))
+        return replace(task, train=_with_places(name, task.classnames, task.train, task.spellings)) if task.train else task
     raise unknown_name("task", name, list_tasks())
 
 
@@ -79,7 +83,15 @@ def _folder(name: str, place: str, classnames: Names | None, templates: Sequence
     from evals.tasks.folder import load_folder
 
     names, samples, content = load_folder(Path(place), classnames)
-    return ClassifyTask(name, names, samples, place, content, tuple(templates or DEFAULT_TEMPLATES))
+
+    def train(split: str | None) -> Sequence[Sample]:
+        root = Path(place).resolve()
+        if split is None and root.name not in (*SPLITS, "test", "val", "validation"):
+            raise no_support(name)
+        return first_split(lambda word: load_folder(root.parent / word, classnames)[1], SPLITS if split is None else (split,), name)
+
+    learn = _with_places(name, names, train)
+    return ClassifyTask(name, names, samples, place, content, tuple(templates or DEFAULT_TEMPLATES), train=learn)
 
 
 def _parquet(
@@ -96,7 +108,18 @@ def _parquet(
 
     names, table = load_parquet(Path(place), classnames, split=split, image=image, label=label)
     where = ", ".join(path.name for path in table.files[:3]) + (" ..." if len(table.files) > 3 else "")
-    return ClassifyTask(name, names, table.samples, f"{place} ({where})", table.content, tuple(templates or DEFAULT_TEMPLATES))
+
+    def train(wanted: str | None) -> Sequence[Sample]:
+        folder = Path(place).parent if Path(place).is_file() else Path(place)
+
+        def read(word: str) -> Sequence[Sample]:
+            found, other = load_parquet(folder, classnames, split=word, image=image, label=label)
+            return relabelled(other.samples, found, names, (), str(folder))
+
+        return first_split(read, SPLITS if wanted is None else (wanted,), name)
+
+    own, learn = tuple(templates or DEFAULT_TEMPLATES), _with_places(name, names, train)
+    return ClassifyTask(name, names, table.samples, f"{place} ({where})", table.content, own, train=learn)
 
 
 def _hub(
@@ -110,10 +133,34 @@ def _hub(
     image: str | None = None,
     label: str | None = None,
 ) -> ClassifyTask:
+    from evals.tasks.hub import PLACE as HUB_PLACE
     from evals.tasks.hub import load_hub
 
     names, samples, content = load_hub(place, classnames, split=split, config=config, image=image, label=label)
-    return ClassifyTask(name, names, samples, f"hf:{place}", content, tuple(templates or DEFAULT_TEMPLATES))
+
+    def train(wanted: str | None) -> Sequence[Sample]:
+        bare = HUB_PLACE.fullmatch(place)
+        root = place if bare is None or bare["split"] is None else place.rsplit(":", 1)[0]
+
+        def read(word: str) -> Sequence[Sample]:
+            return load_hub(root, classnames, split=word, config=config, image=image, label=label)[1]
+
+        return first_split(read, SPLITS if wanted is None else (wanted,), name)
+
+    learn = _with_places(name, names, train)
+    return ClassifyTask(name, names, samples, f"hf:{place}", content, tuple(templates or DEFAULT_TEMPLATES), train=learn)
+
+
+def _with_places(name: str, names: Sequence[str], train: Train, spellings: Spellings = ()) -> Train:
+    """``train``, and also images from elsewhere: ``folder:DIR``, ``parquet:FILE``, ``hf:NAME``, matched by class name."""
+
+    def read(split: str | None) -> Sequence[Sample]:
+        if split is None or not split.startswith(PLACES):
+            return train(split)
+        other = get_task(split)
+        return relabelled(other.items, other.classnames, names, spellings, split)
+
+    return read
 
 
 def _names(classnames: Names | str | None) -> Names | None:

@@ -51,8 +51,14 @@ def load_bazaar(
     shown = _rename(spoken, classnames, name)
     pool = {shown[names.index(key)]: tuple(texts) for key, texts in descriptions.items()} if descriptions else None
     content = fingerprint("bazaar", samples[0].image.content_id() if samples and samples[0].image else "", size, view, seed)
+
+    def train(wanted: str | None) -> list[Sample]:
+        usual = "support" if kind == "lines-heldout" else "train"
+        return list(load_bazaar(name, split=wanted or usual, size=size, view=view, seed=seed).items)
+
     full = name if split == "test" else f"{name}:{split}"
-    return ClassifyTask(full, shown, samples, f"bazaar ({split}, {size} px)", content, tuple(templates or own_templates), pool)
+    where, pools = f"bazaar ({split}, {size} px)", {"bazaar": pool} if pool else {}
+    return ClassifyTask(full, shown, samples, where, content, tuple(templates or own_templates), pool, pools=pools, train=train)
 
 
 def described(line: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from evals.metrics import classification as metric
 from evals.records import SampleRecord
+from evals.tasks.support import OTHER_IMAGES, Train, draw, no_support, same_images
 from toolkit.config import fingerprint
 from toolkit.errors import DataError, UsageError
 from toolkit.stats import binned_gap_ci, mean_recall_ci, wilson
@@ -32,7 +33,9 @@ class ClassifyTask:
         content: hash of what the items are (names, sizes, labels).
         descriptions: class name -> texts without the name, where a pool exists.
         prompts: name -> content hash of the prompt files behind class names, templates and descriptions.
-        synonyms: per class, what else data sets call it.
+        pools: name -> further description pools of the same form.
+        spellings: per class, what else data sets call it.
+        train: gives the samples of a split to learn from, where the data have one.
     """
 
     name: str
@@ -43,6 +46,9 @@ class ClassifyTask:
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     descriptions: Mapping[str, tuple[str, ...]] | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
+    pools: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    spellings: Sequence[Sequence[str]] = field(default=(), repr=False)
+    train: Train | None = field(default=None, repr=False, compare=False)
     version: str = "1"
     family: str = "classify"
 
@@ -76,6 +82,21 @@ class ClassifyTask:
             return
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self.items))[:limit])
         yield from (self.items[int(position)] for position in chosen)
+
+    def support(self, shots: int | None = None, seed: int = 0, split: str | None = None) -> list[Sample]:
+        """Labelled images to learn from, of another split than the one that is tested.
+
+        Args:
+            shots: images a class, drawn by ``seed`` for each class by itself (all, where a class has fewer); None takes the whole split.
+            split: its name; None takes the usual one of the data.
+        Raises: DataNotFound: if the data have no other split. DataError: if that split is the one that is tested.
+        """
+        if self.train is None:
+            raise no_support(self.name)
+        found = self.train(split)
+        if same_images(found, self.items):
+            raise DataError(f"{self.data} holds one set of images, and those are tested", hint=OTHER_IMAGES)
+        return draw(found, len(self.classnames), shots, seed)
 
     def score(self, sample: Sample, prediction: Prediction) -> Mapping[str, float]:
         """top1 and, with more than five classes, top5 of one answer: 1.0 or 0.0."""

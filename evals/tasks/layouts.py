@@ -154,7 +154,9 @@ def places365(root: Path, split: str, prompts: PromptSet) -> Found | None:
 
 def mnist_idx(root: Path, split: str, prompts: PromptSet) -> Found | None:
     """Fashion-MNIST: t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, with or without .gz."""
-    stem = {"test": "t10k", "train": "train"}[split]
+    stem = {"test": "t10k", "train": "train"}.get(split)
+    if stem is None:
+        return None
     images, labels = (
         _first(root, f"{stem}-{kind}-ubyte.gz") or _first(root, f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")
     )

@@ -11,6 +11,7 @@ from evals.tasks.classify import ClassifyTask
 from evals.tasks.labels import Names, match_in_order, read_names
 from evals.tasks.parquet import find_parquet, read_table
 from evals.tasks.prompts import PromptSet, load_prompts
+from evals.tasks.support import SPLITS, first_split
 from toolkit.errors import DataError, DataNotFound, UsageError, unknown_name
 from toolkit.types import Sample
 
@@ -130,6 +131,13 @@ def load_named(
     _check_labels(samples, len(prompts.classnames), data)
     names = _rename(prompts.classnames, read_names(classnames), name)
     same = names == prompts.classnames
+
+    def train(wanted: str | None) -> Sequence[Sample]:
+        if wanted is not None and wanted not in spec.splits:
+            raise unknown_name(f"split of {name}", wanted, spec.splits)
+        others = [word for word in spec.splits if word.rstrip("0123456789") in SPLITS and word != split]
+        return first_split(lambda word: _read(name, spec, prompts, data, word)[0], others if wanted is None else (wanted,), name)
+
     return ClassifyTask(
         name if split is None else f"{name}:{split}",
         names,
@@ -140,6 +148,9 @@ def load_named(
         descriptions=prompts.descriptions if same else None,
         prompts=prompts.hashes,
         version=f"1.{prompts.version}",
+        pools=prompts.pools if same else {},
+        spellings=[(usual, *others) for usual, others in zip(prompts.classnames, prompts.aliases, strict=True)],
+        train=train,
     )
 
 

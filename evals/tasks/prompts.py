@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class PromptSet:
         classnames: (C,) in label order. aliases: (C,) other spellings of each.
         templates: the single template first, then the rest of the ensemble.
         descriptions: class name -> texts, or None where there is no pool. Classes of the same name share their texts.
+        pools: the name of a folder below ``descriptions`` -> its texts for these classes; ``descriptions`` is one of them.
         hashes: file name -> sha256 of its bytes.
     """
 
@@ -37,6 +38,7 @@ class PromptSet:
     templates: tuple[str, ...]
     descriptions: Mapping[str, tuple[str, ...]] | None
     hashes: Mapping[str, str]
+    pools: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 class _Class(BaseModel):
@@ -87,12 +89,15 @@ def load_prompts(name: str, root: Path = PROMPTS) -> PromptSet:
     hashes = {f"classify/{path.name}": digest}
     names = tuple(entry.name for entry in file.classes)
     aliases = tuple(entry.aliases for entry in file.classes)
-    descriptions = None
-    if file.descriptions is not None:
-        pool, hashes[file.descriptions] = _read(root / file.descriptions)
-        descriptions = _by_class(pool, names, aliases, str(root / file.descriptions))
+    pools: dict[str, dict[str, tuple[str, ...]]] = {}
+    own = [] if file.descriptions is None else [file.descriptions]
+    found = sorted(place.relative_to(root).as_posix() for place in (root / "descriptions").glob(f"*/{name}.json"))
+    for place in dict.fromkeys([*own, *found]):
+        pool, hashes[place] = _read(root / place)
+        pools[Path(place).parent.name] = _by_class(pool, names, aliases, str(root / place))
+    descriptions = next(iter(pools.values())) if own else None
     ensemble = [template for template in file.templates.ensemble if template != file.templates.single]
-    return PromptSet(file.name, file.version, names, aliases, (file.templates.single, *ensemble), descriptions, hashes)
+    return PromptSet(file.name, file.version, names, aliases, (file.templates.single, *ensemble), descriptions, hashes, pools)
 
 
 def _by_class(pool: Any, names: tuple[str, ...], aliases: tuple[tuple[str, ...], ...], where: str) -> dict[str, tuple[str, ...]]:
