@@ -1,0 +1,382 @@
+"""Why one photo got its class: what the name and what the descriptions say against every rival, and what would change the answer.
+
+The score of class c is ``s(c) = w * A(c) + B(c)``: A is the cosine of photo and caption, B the mean cosine of photo and the texts
+that were selected for c among the candidates L. So every difference of two scores is a name part plus a description part,
+
+    s(c) - s(l) = w * (A(c) - A(l)) + (B(c) - B(l)),
+
+and c and l change places at exactly one weight, ``w* = (B(l) - B(c)) / (A(c) - A(l))``. All of it is exact, also what happens when
+one text is taken away. Scores are linear in the texts, so a score that drops proves nothing; only an answer that changes does
+(``faithfulness``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from toolkit.config import to_json
+from toolkit.errors import ShapeError, UsageError
+from toolkit.methods.descriptions.flips import Segment, flip_value, segments, winner_at
+from toolkit.methods.descriptions.selection import SelectionOptions, nearest, select
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that an answer depends on besides the photo.
+
+    Attributes:
+        classnames: C names. texts: P descriptions, the pool.
+        captions: (C, D) float, L2 norm 1. descriptions: (P, D) float, L2 norm 1.
+        similarity: (C, P) float64, mean cosine of the photos of a class and a text. counts: (C,) photos behind each row.
+        own: for each class the pool positions of its own texts in its own order (for the fallback), or None for a pool without owners.
+        tie_order: (P,) pool positions in the order that breaks ties, or None for the order of the pool.
+        w: weight of the class name; ``w_origin`` says who chose it ("loo", "given", "oracle" ...).
+        from_photos: False if ``similarity`` comes from texts alone; there is then no average photo to compare with.
+        hits: pool position -> what the linter says about that text.
+    """
+
+    classnames: Sequence[str]
+    texts: Sequence[str]
+    captions: Tensor
+    descriptions: Tensor
+    similarity: Tensor
+    counts: Tensor
+    own: Sequence[Sequence[int]] | None
+    options: SelectionOptions
+    w: float
+    w_origin: str = "given"
+    tie_order: Tensor | None = None
+    from_photos: bool = True
+    hits: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What happens when one text is taken away; w and everything else stay.
+
+    Attributes:
+        drop: B of its class when the others of the list are averaged; ``drop_to`` is the class that then wins.
+        reselect: B of its class when the pool is searched again without it; ``reselect_to`` is the class that then wins.
+        entered: pool position of the text that takes its place, or None if none is left.
+    """
+
+    drop: float
+    drop_to: int
+    reselect: float
+    reselect_to: int
+    entered: int | None
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """One selected text.
+
+    Attributes:
+        index: position in the pool. rank: 1 for the largest margin.
+        cosine: of photo and text. contribution: its share of B, cosine / number of texts.
+        margin: how much better the text fits the photos of its class than those of the other candidates; None in a fallback list.
+        excess: cosine minus the mean cosine of the candidates' photos and this text; None if no photos are known.
+        hits: what the linter says about it.
+    """
+
+    index: int
+    text: str
+    rank: int
+    cosine: float
+    contribution: float
+    margin: float | None
+    excess: float | None
+    hits: tuple[str, ...]
+    without: Deletion
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One class that the photo was compared with, seen from the winner.
+
+    Attributes:
+        a, b: cosine with the caption, mean cosine with the texts. score: ``w * a + b``.
+        caption_rank, rank: place by the caption alone and in the end, from 1.
+        name_part, description_part: ``w * (A_winner - a)`` and ``B_winner - b``; they add up to ``lead``, the difference of the scores.
+        flip: the weight at which it and the winner have equal scores, or None if no weight from 0 up does that.
+        holds: where the winner is ahead of it: "above" or "below" ``flip``, "always", or "never" (a tie that the order of classes decides).
+        descriptions_decide: the name speaks for this rival, and the descriptions outvote it.
+        found: how many texts qualified. fallback: none did, and the list of the class (or the whole pool) stands in. short: fewer than m.
+    """
+
+    label: int
+    name: str
+    a: float
+    b: float
+    score: float
+    caption_rank: int
+    rank: int
+    name_part: float
+    description_part: float
+    lead: float
+    flip: float | None
+    holds: str
+    descriptions_decide: bool
+    found: int
+    fallback: bool
+    short: bool
+    texts: tuple[TextPart, ...]
+
+
+@dataclass(frozen=True)
+class FlippingText:
+    """A single text whose removal changes the answer to ``to``; ``how`` is "drop", "reselect" or "both"."""
+
+    index: int
+    text: str
+    owner: str
+    how: str
+    to: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a photo got its class. ``candidates`` are in the order of their scores, the winner first.
+
+    Attributes:
+        caption_name: the class that the caption alone would choose.
+        holds: the weights (low, high) for which the answer stays; high None: without end. ``distance`` from w to the nearer end, or None.
+        segments: the winner at every weight from 0 up.
+        flipping: texts that decide alone.
+        notes: what is unusual about this answer, in sentences.
+        sample, truth: the photo's name and true class, where the caller knows them.
+    """
+
+    label: int
+    name: str
+    caption_label: int
+    caption_name: str
+    w: float
+    w_origin: str
+    m: int
+    candidates: tuple[Candidate, ...]
+    holds: tuple[float, float | None]
+    distance: float | None
+    segments: tuple[Segment, ...]
+    flipping: tuple[FlippingText, ...]
+    notes: tuple[str, ...]
+    sample: str | None = None
+    truth: str | None = None
+
+    @property
+    def winner(self) -> Candidate:
+        return self.candidates[0]
+
+    @property
+    def rivals(self) -> tuple[Candidate, ...]:
+        return self.candidates[1:]
+
+    @property
+    def descriptions_decide(self) -> bool:
+        """Without the descriptions another class would have won."""
+        return self.label != self.caption_label
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, with None for "without end"."""
+        return dict(to_json(self)) | {"descriptions_decide": self.descriptions_decide}
+
+
+def explain(
+    fitted: Fitted, x: Tensor, *, candidates: Tensor | None = None, sample: str | None = None, truth: int | None = None
+) -> Explanation:
+    """Explain the answer to one photo.
+
+    Args:
+        x: (D,) the photo's embedding, L2 norm 1.
+        candidates: (k,) labels to choose from; None takes the k nearest captions.
+        sample, truth: what to call the photo, and its true label, if they are known; neither changes anything else.
+    Raises: ShapeError: if the widths differ. UsageError: if the candidates are not different classes.
+    """
+    import torch
+
+    x = torch.as_tensor(x).reshape(-1).double()
+    if x.shape[0] != fitted.captions.shape[1]:
+        raise ShapeError(
+            f"the photo's embedding has width {x.shape[0]} and the texts' {fitted.captions.shape[1]}", hint="use one encoder for both"
+        )
+    by_name = fitted.captions.double() @ x
+    if candidates is None:
+        candidates = nearest((fitted.captions @ x.to(fitted.captions.dtype))[None], fitted.options.k)[0]
+    labels = sorted({int(label) for label in candidates})
+    if len(labels) != len(candidates) or not labels:
+        raise UsageError(
+            "the candidates of a photo must be different classes, at least one", hint="leave candidates away to take the nearest"
+        )
+    case = _Case(fitted, labels, [float(by_name[label]) for label in labels], (fitted.descriptions.double() @ x).tolist())
+    return case.explanation(sample, None if truth is None else fitted.classnames[truth])
+
+
+class _Case:
+    """One photo: its cosines with everything, and for each candidate the whole ranking of texts, of which the first m are used."""
+
+    def __init__(self, fitted: Fitted, labels: list[int], captions: list[float], cosines: list[float]) -> None:
+        self.fitted, self.labels, self.captions, self.cosines = fitted, labels, captions, cosines
+        self.m, self.lone = fitted.options.m, len(labels) < 2
+        self.rankings, self.margins = self._rank()
+        self.lists = [self._list(position) for position in range(len(labels))]
+        self.a, self.b = self._parts(self.lists)
+        self.label = winner_at(self.a, self.b, labels, fitted.w)
+
+    def _rank(self) -> tuple[list[list[int]], list[dict[int, float]]]:
+        """Every text that qualifies for each candidate, best first, with its margin; nothing for a lone candidate."""
+        import torch
+
+        if self.lone:
+            return [[]], [{}]
+        fitted = self.fitted
+        everything = replace(fitted.options, m=len(fitted.texts), fallback="pool_mean")
+        found = select(fitted.similarity, fitted.counts, torch.tensor([self.labels]), everything, None, tie_order=fitted.tie_order)
+        rankings, margins = [], []
+        for position in range(len(self.labels)):
+            n = int(found.found[0, position])
+            order = found.chosen[0, position, :n].tolist()
+            rankings.append(order)
+            margins.append(dict(zip(order, found.margin[0, position, :n].tolist(), strict=True)))
+        return rankings, margins
+
+    def _list(self, position: int, without: int | None = None) -> list[int]:
+        """The texts that B of a candidate averages, in order, if one text of the pool were not there."""
+        if self.lone:
+            return []
+        kept = [index for index in self.rankings[position] if index != without][: self.m]
+        return kept or self._stand_in(position, without)
+
+    def _stand_in(self, position: int, without: int | None) -> list[int]:
+        """The fallback list: the first m of the class's own texts, or the whole pool."""
+        fitted, kind = self.fitted, self.fitted.options.fallback
+        own = [] if fitted.own is None or kind == "pool_mean" else [i for i in fitted.own[self.labels[position]] if i != without]
+        if kind == "assigned_pool_order":
+            own = sorted(own)
+        return own[: self.m] or [index for index in range(len(fitted.texts)) if index != without]
+
+    def _whole_pool(self, position: int) -> bool:
+        """The candidate has no list: the mean of all texts stands in."""
+        return not self.rankings[position] and len(self.lists[position]) > self.m
+
+    def _parts(self, lists: Sequence[Sequence[int]]) -> tuple[list[float], list[float]]:
+        """What the score of each candidate is made of, for any lists: ``w * a + b``."""
+        sizes = [max(1, len(chosen)) if self.fitted.options.size_norm == "set" else 1 for chosen in lists]
+        a = [cosine / size for cosine, size in zip(self.captions, sizes, strict=True)]
+        means = [sum(self.cosines[index] for index in chosen) / max(1, len(chosen)) for chosen in lists]
+        return a, [mean / size for mean, size in zip(means, sizes, strict=True)]
+
+    def _without(self, position: int, index: int) -> Deletion:
+        """Both ways to take text ``index`` away from a candidate's list. A text can stand in several lists: searching again empties all."""
+        others = [i for i in self.lists[position] if i != index] or self._stand_in(position, index)
+        drop = self._parts([others if p == position else chosen for p, chosen in enumerate(self.lists)])
+        found = [self._list(p, index) if index in chosen else chosen for p, chosen in enumerate(self.lists)]
+        again = self._parts(found)
+        to = [winner_at(*parts, self.labels, self.fitted.w) for parts in (drop, again)]
+        entered = [i for i in found[position] if i not in self.lists[position]]
+        return Deletion(drop[1][position], to[0], again[1][position], to[1], entered[0] if len(entered) == 1 else None)
+
+    def _texts(self, position: int) -> tuple[TextPart, ...]:
+        fitted, chosen = self.fitted, self.lists[position]
+        if self._whole_pool(position):
+            return ()
+        rows = [label for label in self.labels if int(fitted.counts[label]) > 0]
+        parts = []
+        for rank, index in enumerate(chosen, start=1):
+            cosine = self.cosines[index]
+            excess = cosine - float(fitted.similarity[rows, index].double().mean()) if fitted.from_photos and rows else None
+            margin = self.margins[position].get(index)
+            hits = tuple(fitted.hits.get(index, ()))
+            removed = self._without(position, index)
+            parts.append(TextPart(index, fitted.texts[index], rank, cosine, cosine / len(chosen), margin, excess, hits, removed))
+        return tuple(parts)
+
+    def explanation(self, sample: str | None, truth: str | None) -> Explanation:
+        fitted, labels, w = self.fitted, self.labels, self.fitted.w
+        score = [w * a + b for a, b in zip(self.a, self.b, strict=True)]
+        by_score = sorted(range(len(labels)), key=lambda p: (-score[p], -self.a[p], labels[p]))
+        by_caption = sorted(range(len(labels)), key=lambda p: (-self.a[p], labels[p]))
+        best = by_score[0]
+        rows = tuple(self._candidate(p, best, rank, by_caption.index(p) + 1) for rank, p in enumerate(by_score, start=1))
+        low = max([row.flip or 0.0 for row in rows[1:] if row.holds == "above"], default=0.0)
+        high = min([row.flip for row in rows[1:] if row.holds == "below" and row.flip is not None], default=None)
+        distances = [w - low] * (low > 0) + ([high - w] if high is not None else [])
+        names = [fitted.classnames[label] for label in labels]
+        return Explanation(
+            label=labels[best],
+            name=names[best],
+            caption_label=labels[by_caption[0]],
+            caption_name=names[by_caption[0]],
+            w=w,
+            w_origin=fitted.w_origin,
+            m=self.m,
+            candidates=rows,
+            holds=(low, high),
+            distance=min(distances, default=None),
+            segments=segments(self.a, self.b, labels, names),
+            flipping=self._flipping(rows),
+            notes=self._notes(rows),
+            sample=sample,
+            truth=truth,
+        )
+
+    def _candidate(self, p: int, best: int, rank: int, caption_rank: int) -> Candidate:
+        fitted = self.fitted
+        name, rest = fitted.w * (self.a[best] - self.a[p]), self.b[best] - self.b[p]
+        flip, holds = flip_value((self.a[best], self.a[p]), (self.b[best], self.b[p])) if p != best else (None, "always")
+        found = len(self.rankings[p])
+        return Candidate(
+            label=self.labels[p],
+            name=fitted.classnames[self.labels[p]],
+            a=self.a[p],
+            b=self.b[p],
+            score=fitted.w * self.a[p] + self.b[p],
+            caption_rank=caption_rank,
+            rank=rank,
+            name_part=name,
+            description_part=rest,
+            lead=name + rest,
+            flip=flip,
+            holds=holds,
+            descriptions_decide=name < 0 < rest and name + rest > 0,
+            found=found,
+            fallback=not self.lone and not found,
+            short=0 < found < self.m,
+            texts=self._texts(p),
+        )
+
+    def _flipping(self, rows: Sequence[Candidate]) -> tuple[FlippingText, ...]:
+        found = []
+        for row in rows:
+            for part in row.texts:
+                drop, reselect = part.without.drop_to, part.without.reselect_to
+                how = {(True, True): "both", (True, False): "drop", (False, True): "reselect"}.get(
+                    (drop != self.label, reselect != self.label)
+                )
+                if how is not None:
+                    to = self.fitted.classnames[reselect if reselect != self.label else drop]
+                    found.append(FlippingText(part.index, part.text, row.name, how, to))
+        return tuple(found)
+
+    def _notes(self, rows: Sequence[Candidate]) -> tuple[str, ...]:
+        notes = []
+        if len(rows) == 1:
+            notes.append("There is one candidate only, so the caption decides and no text is selected.")
+        for row in rows:
+            if row.fallback:
+                stands = "its own first texts stand in" if row.texts else "the mean of the whole pool stands in"
+                notes.append(f"No text fits {row.name} better than the other candidates: {stands}.")
+            elif row.short:
+                notes.append(f"Only {row.found} of {self.m} texts fit {row.name} better than the other candidates.")
+            notes.extend(f"The linter says of {part.text!r}: {', '.join(part.hits)}." for part in row.texts if part.hits)
+            if int(self.fitted.counts[row.label]) == 0:
+                notes.append(f"There is no labelled photo of {row.name}.")
+        if not self.fitted.from_photos:
+            notes.append("Texts were selected without photos, by their similarity to the class names.")
+        if self.fitted.w_origin == "oracle":
+            notes.append("The weight w was chosen on the test set (oracle): such numbers are for study, not for claims.")
+        return tuple(notes)
