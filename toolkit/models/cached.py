@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from toolkit.cache import FeatureStore, feature_key
-from toolkit.errors import ImageError, PermafrostError, UsageError
+from toolkit.errors import ImageError, UsageError
 from toolkit.images import as_source
 from toolkit.models.vision import describe_failure
 from toolkit.types import EncodedBatch, ImageSource, PatchFeatures
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WINDOW = 8_192  # images that are looked up at once: bounds the memory
 HASH_THREADS = 8
+HASH_CHUNK = 32  # images a task: handing over single ones would cost as much as hashing them
 
 
 class CachedEncoder:
@@ -115,16 +116,19 @@ class CachedEncoder:
         """One key a source, and the sentences for those that could not even be read, under keys of their own."""
         failures: dict[str, str] = {}
 
-        def key_of(numbered: tuple[int, ImageSource]) -> str:
-            number, source = numbered
+        def key_of(number: int) -> str:
             try:
-                return feature_key(self.fingerprint, site, source.content_id())
-            except (PermafrostError, OSError, ValueError) as error:
-                failures[f"failed {number}"] = describe_failure(source, error)
+                return feature_key(self.fingerprint, site, sources[number].content_id())
+            except Exception as error:  # as with decoding: one image does not end the run
+                failures[f"failed {number}"] = describe_failure(sources[number], error)
                 return f"failed {number}"
 
+        def keys_of(numbers: range) -> list[str]:
+            return [key_of(number) for number in numbers]
+
+        parts = [range(start, min(start + HASH_CHUNK, len(sources))) for start in range(0, len(sources), HASH_CHUNK)]
         with ThreadPoolExecutor(max_workers=HASH_THREADS) as pool:
-            return list(pool.map(key_of, enumerate(sources))), failures
+            return [key for part in pool.map(keys_of, parts) for key in part], failures
 
 
 def _text_id(text: str) -> str:
