@@ -191,6 +191,54 @@ def paired_bootstrap_values(
     return _difference(float(gaps.mean()), np.concatenate(parts), level)
 
 
+def mean_bootstrap(
+    values: Sequence[float] | Array,
+    *,
+    strata: Sequence[int] | NDArray[Any] | None = None,
+    resamples: int = 10_000,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Difference:
+    """Mean of paired differences over N samples, and over draws if there are several. Percentile interval.
+
+    Resampling N samples changes only how often each distinct value comes, so that it is one Multinomial draw over the distinct values:
+    N does not matter, and the differences of two classifiers have but three of them.
+
+    Args:
+        values: (N,) differences, or (draws, N): the same samples under each of several support draws; draws are then resampled too.
+        strata: (N,) class of each sample; each class then keeps its number of samples.
+    Raises: ValueError: without samples.
+    >>> mean_bootstrap([1.0] * 30 + [-1.0] * 10 + [0.0] * 60).value
+    0.2
+    """
+    gaps = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    draws, n = gaps.shape
+    if not n or not draws:
+        raise ValueError("a mean needs at least one sample")
+    rng = np.random.default_rng(seed)
+    sums = np.zeros((resamples, draws))
+    groups = np.zeros(n, dtype=np.int64) if strata is None else np.asarray(strata)
+    for group in np.unique(groups):
+        inside = gaps[:, groups == group]
+        distinct, counts = np.unique(inside, axis=1, return_counts=True)
+        rows = max(1, _CHUNK // counts.size)
+        for start in range(0, resamples, rows):
+            size = min(rows, resamples - start)
+            sums[start : start + size] += rng.multinomial(inside.shape[1], counts / counts.sum(), size=size) @ distinct.T
+    if draws > 1:
+        sums *= rng.multinomial(draws, np.full(draws, 1 / draws), size=resamples)
+    return _difference(float(gaps.mean()), sums.sum(axis=1) / (draws * n), level)
+
+
+def two_sided(p: float) -> float:
+    """Two-sided p from the one-sided share of resamples at or below zero.
+
+    >>> two_sided(0.01), two_sided(0.75)
+    (0.02, 0.5)
+    """
+    return min(1.0, 2 * min(p, 1 - p))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values, in the order of the input.
 
