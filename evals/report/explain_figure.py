@@ -32,7 +32,9 @@ SHADES = ("shade-1", "shade-2", "shade-3")
 def explain_svg(told: Told) -> Markup:
     """The figure for a page; it stands beside the photo and the sentence, which are the page's own."""
     board = Board(0.0, PAGE_WIDTH, estimated)
-    board.figure(told)
+    board.rivals(told)
+    board.texts(told)
+    board.notes(told)
     return svg(board.items, PAGE_WIDTH, board.y, class_="explain", label=spoken(told))
 
 
@@ -46,14 +48,18 @@ def explain_png(told: Told, photo: Image | None, *, sentence: str = "", footer: 
     left = MARGIN + PHOTO + MARGIN
     board = Board(float(left), float(FILE_WIDTH - left - MARGIN), measured, top=float(MARGIN))
     board.title(told, sentence)
-    board.figure(told)
+    board.rivals(told)
     side = Board(float(MARGIN), float(PHOTO), measured, top=float(MARGIN + PHOTO + 26))
     side.label(told)
     if photo is None:
         side.items.append(Box(MARGIN, MARGIN, PHOTO, PHOTO, "panel", 6))
         side.items.append(Words(MARGIN + PHOTO / 2, MARGIN + PHOTO / 2, "no photo at hand", SMALL, "quiet", "middle"))
-    height = int(max(board.y, side.y) + MARGIN + 24)
-    items = [*board.items, *side.items, Words(MARGIN, height - 24, fit(footer, FILE_WIDTH - 2 * MARGIN, SMALL, measured), SMALL, "quiet")]
+    below = Board(float(MARGIN), float(FILE_WIDTH - 2 * MARGIN), measured, top=max(board.y, side.y) + 14)
+    below.texts(told)
+    below.notes(told)
+    height = int(below.y + MARGIN + 10)
+    small_print = Words(MARGIN, height - 26, fit(footer, FILE_WIDTH - 2 * MARGIN, SMALL, measured), SMALL, "quiet")
+    items = [*board.items, *side.items, *below.items, small_print]
     return pixels(items, FILE_WIDTH, height, [] if photo is None else [(photo, (MARGIN, MARGIN, PHOTO, PHOTO))])
 
 
@@ -97,10 +103,11 @@ class Board:
     def title(self, told: Told, sentence: str) -> None:
         self.y += 24
         self.words(self.left, told["name"], self.width, size=26, bold=True)
+        self.y += 6
         for line in wrap(sentence, self.width, 15, self.measure, most=4):
-            self.y += 25 if self.items[-1].__dict__.get("size") == 26 else 21
+            self.y += 22
             self.words(self.left, line, self.width, size=15, look="quiet")
-        self.y += 34
+        self.y += 30
 
     def label(self, told: Told) -> None:
         """Under the photo: what it is called, what it is, and how the answer was made."""
@@ -123,20 +130,23 @@ class Board:
                 self.words(self.left, line, self.width, size=SMALL, look="quiet")
                 self.y += 18
 
-    def figure(self, told: Told) -> None:
-        rivals = told["candidates"][1:]
-        if rivals:
-            self.duels(told, rivals)
-        self.texts(told)
-        if rivals:
+    def rivals(self, told: Told) -> None:
+        """The winner against each rival, and the weights at which the answer changes; nothing for a lone candidate."""
+        if told["candidates"][1:]:
+            self.duels(told, told["candidates"][1:])
             self.weights(told)
+
+    def notes(self, told: Told) -> None:
         for note in told["notes"][:4]:
             for line in wrap(note, self.width, SMALL, self.measure, most=2):
                 self.words(self.left, line, self.width, size=SMALL, look="quiet")
                 self.y += 18
 
-    def heading(self, text: str, key: Sequence[tuple[str, str]] = ()) -> None:
+    def heading(self, text: str, key: Sequence[tuple[str, str]] = (), aside: str = "") -> None:
+        """A title, with the key of the colours or a few small words at the right."""
         self.y += 16
+        if aside:
+            self.words(self.right, aside, 0.75 * self.width, size=SMALL, look="quiet", anchor="end")
         at = self.right
         for look, meaning in reversed(key):
             at -= self.measure(meaning, SMALL, False)
@@ -149,7 +159,7 @@ class Board:
 
     def duels(self, told: Told, rivals: Sequence[Told]) -> None:
         """Each rival: the name part above, the description part below, their sum as an upright stroke, on one axis around zero."""
-        self.heading(f"Ahead of its rivals: {_name(told, 40)}", [("rule", "by the class name"), ("accent", "by the descriptions")])
+        self.heading(f"{_name(told, 40)} against its rivals", [("rule", "by the class name"), ("accent", "by the descriptions")])
         shown = rivals[:MOST_RIVALS]
         wide, numbers = min(210.0, 0.27 * self.width), 176.0
         x0, x1 = self.left + wide + 16, self.right - numbers - 16
@@ -188,16 +198,16 @@ class Board:
         rows = [row for row in told["candidates"][:MOST_LISTS] if row["texts"]]
         if not rows:
             return
-        self.heading("Descriptions that this photo was compared with")
         known = all(part["excess"] is not None for row in rows for part in row["texts"])
+        usual = "bars: fit to this photo against " + ("the candidates' usual photos" if known else "the mean of these texts")
+        self.heading("Descriptions", aside=usual)
         middle = 0.0 if known else sum(p["cosine"] for r in rows for p in r["texts"]) / sum(len(r["texts"]) for r in rows)
         columns = _Columns(self, told, [self._excess(part, middle) for row in rows for part in row["texts"][:MOST_TEXTS]])
-        columns.head("more than usual" if known else "more than the others")
+        columns.head()
         for place, row in enumerate(rows):
-            self.y += 24
+            self.y += 30 if place else 8
             said = "" if not row["fallback"] else ": none fits better than for the others, its own first ones stand in"
             self.words(self.left, _name(row) + said, self.width, bold=True, look="accent" if place == 0 else "quiet")
-            self.y += 6
             for part in row["texts"][:MOST_TEXTS]:
                 columns.row(part, self._excess(part, middle), "accent" if place == 0 else "rule")
             if len(row["texts"]) > MOST_TEXTS:
@@ -220,8 +230,8 @@ class Board:
             x1 = self.left + self.width * scale(end if part["high"] is None else part["high"], span)
             won = part["label"] == told["label"]
             self.items.append(Box(x0, top, max(x1 - x0, 1.0), tall, "accent" if won else SHADES[place % 2]))
-            if x1 - x0 > 44:
-                shown = fit(part["name"], x1 - x0 - 12, SMALL, self.measure)
+            shown = fit(part["name"], x1 - x0 - 12, SMALL, self.measure)
+            if shown == clean(part["name"]) or x1 - x0 > 90:
                 self.items.append(Words((x0 + x1) / 2, top + 17.5, shown, SMALL, "ground" if won else "ink", "middle"))
             if part["low"] > 0:
                 self.items.append(Stroke(x0, top - 4, x0, top + tall + 4, "ground", 3))
@@ -235,7 +245,7 @@ class Board:
         for tick in nice_ticks(0.0, end, 9):
             x = self.left + self.width * scale(tick, span)
             anchor = "start" if tick == 0 else "end" if x > self.right - 12 else "middle"
-            self.items.append(Words(x, self.y, number(tick), SMALL, "quiet", anchor))
+            self.items.append(Words(x, self.y, number(tick, 3), SMALL, "quiet", anchor))
         self.y += 18
         self.words(self.left, "0: the descriptions alone", 300, size=SMALL, look="quiet")
         self.words(self.right, "larger: the name decides more and more", 320, size=SMALL, look="quiet", anchor="end")
@@ -249,17 +259,21 @@ class _Columns:
         self.board, self.told = board, told
         self.names = {row["label"]: row["name"] for row in told["candidates"]}
         wide = board.width
-        self.text_end = board.left + 0.42 * wide
-        self.bar = (self.text_end + 16, board.left + 0.62 * wide)
-        self.cosine, self.margin = board.left + 0.72 * wide, board.left + 0.82 * wide
+        self.text_end = board.left + 0.44 * wide
+        self.bar = (self.text_end + 16, board.left + 0.65 * wide)
+        self.cosine, self.margin = board.left + 0.65 * wide + 66, board.left + 0.65 * wide + 134
         self.without = self.margin + 18
         low, high = min(0.0, *values), max(0.0, *values)
         self.span = (low, high if high > low else low + 1.0)
 
-    def head(self, bar: str) -> None:
+    def head(self) -> None:
         board = self.board
         board.y += 12
-        board.words(self.bar[0], bar, self.bar[1] - self.bar[0] + 8, size=SMALL, look="quiet")
+        zero = self.at(0.0)
+        if zero - self.bar[0] > 40:
+            board.words(zero - 7, "worse", zero - self.bar[0], size=SMALL, look="quiet", anchor="end")
+        if self.bar[1] - zero > 40:
+            board.words(zero + 7, "better", self.bar[1] - zero, size=SMALL, look="quiet")
         board.words(self.cosine, "cosine", 70, size=SMALL, look="quiet", anchor="end")
         board.words(self.margin, "margin", 70, size=SMALL, look="quiet", anchor="end")
         board.words(self.without, "without it", board.right - self.without, size=SMALL, look="quiet")
