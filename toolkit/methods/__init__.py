@@ -11,6 +11,15 @@ from toolkit.errors import unknown_name
 from toolkit.types import JSON
 
 METHODS: dict[str, str] = {
+    "classname-free": "toolkit.methods.descriptions.classname_free:ClassnameFreeMethod",
+    "assigned": "toolkit.methods.descriptions.assigned:Assigned",
+    "cupl": "toolkit.methods.descriptions.cupl:Cupl",
+    "dclip": "toolkit.methods.descriptions.dclip:Dclip",
+    "ensemble": "toolkit.methods.descriptions.ensemble:Ensemble",
+    "fudd": "toolkit.methods.descriptions.fudd:Fudd",
+    "nearest-mean": "toolkit.methods.descriptions.nearest_mean:NearestMean",
+    "tip-adapter": "toolkit.methods.descriptions.tip_adapter:TipAdapter",
+    "waffle": "toolkit.methods.descriptions.waffle:Waffle",
     "zero-shot": "toolkit.methods.descriptions.zero_shot:ZeroShot",
 }
 """Name on the command line -> "module:Class". The class has ``Config``, a frozen dataclass, and takes one."""

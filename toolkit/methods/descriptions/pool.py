@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,15 @@ class Pool:
         """Pool indices in the order that breaks ties: by text (code points), then by index."""
         return sorted(range(len(self.texts)), key=lambda index: (self.texts[index], index))
 
+    def without(self, texts: Collection[str]) -> Pool:
+        """The pool without some texts. Raises: DataError: if none would be left."""
+        kept = [index for index, text in enumerate(self.texts) if text not in texts]
+        place = {index: number for number, index in enumerate(kept)}
+        owners = tuple(tuple(place[index] for index in own if index in place) for own in self.owners)
+        return _checked(
+            Pool(tuple(self.texts[index] for index in kept), owners, self.classnames, self.warnings), "what is left of the pool"
+        )
+
     def fingerprint(self) -> str:
         """sha256 of texts, owners and class names."""
         return fingerprint(self.texts, self.owners, self.classnames)
@@ -80,14 +89,19 @@ def load_pool(
     names = tuple(classnames)
     twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if twice is not None:
-        raise DataError(f"two classes are called {twice!r}, so that descriptions cannot be matched to them", hint="give them different names")
+        raise DataError(
+            f"two classes are called {twice!r}, so that descriptions cannot be matched to them", hint="give them different names"
+        )
     value, where = _read(source)
     if isinstance(value, list):
         texts = _numbered([_texts(value, where)], dedupe)[0]
         return _checked(Pool(tuple(texts), ((),) * len(names), names), where)
     lists = _by_class(value, names, where)
     warnings = []
-    spare = _by_class(*_mapping(other), names) if other is not None else None
+    spare = None
+    if other is not None:
+        more, elsewhere = _mapping(other)
+        spare = _by_class(more, names, elsewhere)
     for number, name in enumerate(names):
         if not lists[number]:
             if spare is not None and spare[number]:
@@ -127,7 +141,9 @@ def _read(source: Source) -> tuple[Any, str]:
         return dict(source), "the pool"
     if isinstance(source, Sequence):
         return list(source), "the pool"
-    raise UsageError(f"a {type(source).__name__} is not a pool of descriptions", hint="give a JSON file, {class: [texts]} or a list of texts")
+    raise UsageError(
+        f"a {type(source).__name__} is not a pool of descriptions", hint="give a JSON file, {class: [texts]} or a list of texts"
+    )
 
 
 def _mapping(source: Source) -> tuple[Mapping[str, Any], str]:

@@ -132,7 +132,8 @@ def unit_rows(x: Tensor, what: str = "embeddings") -> Tensor:
         row = int(bad[0])
         kind = "is zero" if float(norms[row]) == 0 else "has a NaN or an infinity in it"
         raise DataError(f"row {row} of the {what} {kind}", hint="leave it out, or encode it again")
-    return (x / norms[:, None]).to(x.dtype)
+    unit: Tensor = x / norms[:, None]
+    return unit.to(x.dtype)
 
 
 def class_sums(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,8 @@ from toolkit.errors import DataError
 from toolkit.methods.descriptions.selection import (
     Lists,
     Scored,
-    SelectionOptions,
     Selected,
+    SelectionOptions,
     candidate_scores,
     class_sums,
     nearest,
@@ -26,6 +26,7 @@ from toolkit.methods.descriptions.selection import (
 )
 
 W_MAX = 40.0
+NEIGHBOUR_ROWS = 4096  # images whose scores for all classes are held at once
 
 
 class Curve(NamedTuple):
@@ -133,7 +134,7 @@ def choose(curve: Curve, w_max: float = W_MAX) -> Weight:
 
 def positions(L: Tensor, y: Tensor) -> Tensor:
     """(N,) where the true class stands among the candidates (N, k); -1 where it does not."""
-    match = L == y[:, None]
+    match = y[:, None] == L
     return torch.where(match.any(dim=1), match.byte().argmax(dim=1), -1)
 
 
@@ -189,15 +190,23 @@ def neighbours(
         left_out: (N,) the class mean that each image is to be taken out of.
     """
     k = len(captions) if options.neighbourhood == "all" else options.k
-    if options.neighbourhood != "ncm":
-        return nearest(x @ captions.T, k)
-    scores = x @ torch.nn.functional.normalize(sums, dim=-1).to(x.dtype).T
-    scores.masked_fill_(counts == 0, -torch.inf)
-    if left_out is not None:
-        rest = torch.nn.functional.normalize(sums[left_out] - x.double(), dim=-1).to(x.dtype)
-        own = (x * rest).sum(dim=1).masked_fill(counts[left_out] < 2, -torch.inf)
-        scores[torch.arange(len(x), device=x.device), left_out] = own
-    return nearest(scores, k)
+    means = torch.nn.functional.normalize(sums, dim=-1).to(x.dtype) if options.neighbourhood == "ncm" else captions
+    found = []
+    for part in torch.arange(len(x), device=x.device).split(NEIGHBOUR_ROWS):
+        scores = x[part] @ means.T
+        if options.neighbourhood == "ncm":
+            scores.masked_fill_(counts == 0, -torch.inf)
+            if left_out is not None:
+                _take_out(scores, x[part], left_out[part], sums, counts)
+        found.append(nearest(scores, k))
+    return torch.cat(found) if found else torch.empty(0, min(k, len(captions)), dtype=torch.long, device=x.device)
+
+
+def _take_out(scores: Tensor, x: Tensor, own: Tensor, sums: Tensor, counts: Tensor) -> None:
+    """Give each image the cosine to its own class mean as it would be without it."""
+    rest = torch.nn.functional.normalize(sums[own] - x.double(), dim=-1).to(x.dtype)
+    cosine = (x * rest).sum(dim=1).masked_fill(counts[own] < 2, -torch.inf)
+    scores[torch.arange(len(x), device=x.device), own] = cosine
 
 
 def prequential(
@@ -226,7 +235,9 @@ def prequential(
         more, number = class_sums(x, y, len(captions))
         sums, counts = sums + more, counts + number
     if not spans:
-        raise DataError("no batch came after two classes had images, so that no weight can be chosen from earlier ones", hint="use more batches")
+        raise DataError(
+            "no batch came after two classes had images, so that no weight can be chosen from earlier ones", hint="use more batches"
+        )
     return curve_of(torch.cat([low for low, _ in spans]), torch.cat([high for _, high in spans]))
 
 
