@@ -49,7 +49,7 @@ def one_template(template: object) -> str:
     return template
 
 
-def check_templates(given: str | Sequence[str], words: Sequence[str] = ("task", "single")) -> str | tuple[str, ...]:
+def check_templates(given: str | Sequence[str], words: Sequence[str] = ("task", "first", "single")) -> str | tuple[str, ...]:
     """The option ``templates`` in its one form: one of ``words``, or a tuple of sentences.
 
     Raises: UsageError: for an empty list, or a sentence without exactly one {}.
@@ -57,7 +57,7 @@ def check_templates(given: str | Sequence[str], words: Sequence[str] = ("task", 
     if isinstance(given, str):
         return given if given in words else (one_template(given),)
     if not given:
-        raise UsageError("the list of templates is empty", hint='give "task", "single" or at least one sentence with {}')
+        raise UsageError("the list of templates is empty", hint='give "task", "first", "single" or at least one sentence with {}')
     return tuple(one_template(template) for template in given)
 
 
@@ -68,8 +68,8 @@ def check_temperature(value: object) -> None:
 
 
 def chosen_templates(option: str | Sequence[str], problem: ClassifyProblem) -> tuple[str, ...]:
-    """The sentences behind the option ``templates``: "task" gives those of the task, "single" the best-known one."""
-    named = {"task": problem.templates, "single": (SINGLE,)}
+    """The sentences behind the option ``templates``: "task" is all of the task, "first" its best one, "single" the best-known one."""
+    named = {"task": problem.templates, "first": problem.templates[:1], "single": (SINGLE,)}
     return tuple(named[option]) if isinstance(option, str) and option in named else tuple(option)
 
 
@@ -95,22 +95,6 @@ def text_classifier(encoder: DualEncoder, classnames: Sequence[str], templates: 
         raise UsageError("the task has no templates", hint="pass --template 'a photo of a {}.'")
     means = encoder.encode_texts(texts).reshape(len(classnames), len(templates), -1).mean(dim=1)
     return torch.nn.functional.normalize(means, dim=-1)
-
-
-def mean_of_texts(encoder: DualEncoder, lists: Sequence[Sequence[str]]) -> Tensor:
-    """(C, D) float32: row c is the mean of the unit embeddings of the texts of list c, not scaled again.
-
-    <x, row c> is therefore the mean cosine of x and those texts. Raises: UsageError: for an empty list.
-    """
-    import torch
-
-    for number, texts in enumerate(lists):
-        if not texts:
-            raise UsageError(f"class {number} has no texts")
-    owner = torch.tensor([number for number, texts in enumerate(lists) for _ in texts])
-    rows = encoder.encode_texts([text for texts in lists for text in texts])
-    sums = torch.zeros(len(lists), rows.shape[1], dtype=torch.float64).index_add_(0, owner, rows.double())
-    return (sums / torch.tensor([len(texts) for texts in lists], dtype=torch.float64)[:, None]).float()
 
 
 def encode_support(encoder: DualEncoder, problem: ClassifyProblem, *, batch_size: int = 32) -> Support:
@@ -175,6 +159,18 @@ def as_output(probabilities: Tensor, tail: Tensor | None = None, **more: Any) ->
     classes = order[places[:TOP]].tolist()
     top = [[index, value] for index, value in zip(classes, values[:TOP].tolist(), strict=True)]
     return {"label": top[0][0], "confidence": top[0][1], "top": top, **more}
+
+
+def local_outputs(L: Tensor, scores: Tensor, A: Tensor, scale: float) -> list[dict[str, Any]]:
+    """Outputs where only some classes are candidates: a softmax over them, and 0 for the others, which follow in the order of ``A``.
+
+    Args:
+        L: (N, k) candidates. scores: (N, k). A: (N, C) caption cosines, which also break ties. scale: 1 / temperature.
+    """
+    import torch
+
+    probabilities = torch.zeros(A.shape, dtype=torch.float64).scatter_(1, L, (scale * scores.double()).softmax(dim=-1))
+    return [as_output(row, tail) for row, tail in zip(probabilities, A, strict=True)]
 
 
 def linear_predictor(encoder: DualEncoder, prototypes: Tensor, scale: float, batch_size: int) -> Predictor:
