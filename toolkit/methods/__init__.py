@@ -11,6 +11,7 @@ from toolkit.errors import unknown_name
 from toolkit.types import JSON
 
 METHODS: dict[str, str] = {
+    "classname-free": "toolkit.methods.descriptions.classname_free:ClassnameFreeMethod",
     "assigned": "toolkit.methods.descriptions.assigned:Assigned",
     "cupl": "toolkit.methods.descriptions.cupl:Cupl",
     "dclip": "toolkit.methods.descriptions.dclip:Dclip",
