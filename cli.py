@@ -184,6 +184,58 @@ def eval_command(**given: Any) -> None:
         _finish(outcome.results["n_failed"])
 
 
+@cli.command("explain")
+@click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.option("-t", "--task", required=True, help="The task whose classes and descriptions are compared.")
+@model_option
+@click.option("--method", default="classname-free", show_default=True, help="A method that explains itself.")
+@click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method. Repeatable.")
+@click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of the task, as size=256. Repeatable.")
+@click.option("--data", help="A local copy of the task's data: a folder or a file.")
+@click.option("--sample", "samples", multiple=True, metavar="ID", help="A sample of the task, by id or number. Repeatable.")
+@click.option("--shots", type=click.IntRange(min=1), help="Labelled images a class to select descriptions by.")
+@click.option("--support", metavar="SPLIT", help="Where they come from: a split, folder:DIR, parquet:FILE, or none.  [default: train]")
+@click.option("--draw-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which --shots are drawn.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw it; several images get numbers.")
+@model_options
+@json_option
+def explain_command(images: tuple[str, ...], samples: tuple[str, ...], out: Path | None, as_json: bool, **given: Any) -> None:
+    """Explain why an image gets its class: what name and descriptions say, when the answer flips, which text decides.
+
+    IMAGE is a file, or the number of a sample of the task.
+
+    \b
+    Examples:
+      permafrost explain photo.jpg -t eurosat --shots 16 --out why.png
+      permafrost explain -t bazaar/lines --sample 7 -o w_cls=0 --json
+    """
+    from evals.console import progress_bar
+    from evals.explaining import draw, explain_images, picture_path
+    from evals.session import EvalRequest
+    from toolkit.config import parse_options
+    from toolkit.methods import build_method
+    from toolkit.methods.descriptions.explain_text import plain, sentence
+    from toolkit.models import load_encoder
+
+    picture_path(out, 0, 1)  # a wrong ending is found before a model is loaded
+    given |= {name: parse_options(given[name]) for name in ("options", "task_options")}
+    request = EvalRequest(**given)
+    told = []
+    with progress_bar("explaining", shown=not as_json):
+        for done in explain_images(request, images, samples, load_encoder=load_encoder, build_method=build_method):
+            why = done.explanation
+            facts = {"image": done.name, "sentence": sentence(why), **why.to_json()}
+            path = picture_path(out, len(told), len(images) + len(samples))
+            if path is not None:
+                draw(path, facts, done.image, footer=f"{request.task} · {request.model} · {request.method}")
+                facts["picture"] = str(path)
+            told.append(facts)
+            if not as_json:
+                click.echo(("\n" if len(told) > 1 else "") + f"{done.name}\n{plain(why)}" + (f"\npicture: {path}" if path else ""))
+    if as_json:
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+
+
 @cli.command()
 @click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
 @click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))

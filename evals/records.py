@@ -19,6 +19,7 @@ from toolkit.types import JSON, Metric
 
 SCHEMA = 1
 MANIFEST, SAMPLES, RESULTS, REPORT = "manifest.json", "samples.jsonl", "results.json", "report.html"
+EXPLAIN = "explain.json"  # of methods that explain themselves
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evals.records import EXPLAIN
 from toolkit.config import to_json
 from toolkit.errors import ImageError, PermafrostError, UsageError
-from toolkit.files import atomic_write_bytes, read_json
+from toolkit.files import atomic_write_bytes, atomic_write_json, read_json
 from toolkit.types import JSON, ClassifyProblem, ImageSource, Sample
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from toolkit.launch import Place
 
 RUNS = Path("runs")
+MOST_EXPLAINED = 2000  # samples among which the instructive ones are looked for
 
 
 @dataclass(frozen=True)
@@ -112,21 +114,9 @@ def evaluate(
     """
     from evals.provenance import environment
     from evals.runner import run
-    from evals.tasks import get_task
 
-    method = build_method(request.method, request.options)
-    names, templates = request.classnames, request.templates or None
-    task = get_task(request.task, data=request.data, classnames=names, templates=templates, **request.task_options)
     folder = request.folder()
-    support, learnt = _support(task, request)
-    check_writable(folder)
-    device = request.device if place is None else place.device
-    encoder = load_encoder(
-        request.model, device=device, dtype=request.dtype, offline=request.offline, allow_pickle=request.allow_pickle, cache=request.cache
-    )
-    if request.workers is not None:
-        encoder = _WithWorkers(encoder, request.workers)
-    problem = ClassifyProblem(tuple(task.classnames), tuple(task.templates), task.descriptions, support, task.pools)
+    method, task, encoder, problem, learnt = prepare(request, load_encoder, build_method, place=place, folder=folder)
     predict = method.predictor(encoder, problem, batch_size=request.batch_size)
     manifest = {
         "model": encoder.name,
@@ -138,12 +128,56 @@ def evaluate(
         "device": str(next(encoder.module.parameters()).device),
         "environment": environment(),
     }
+    (folder / EXPLAIN).unlink(missing_ok=True)  # of what was here before
     shard = None if place is None else (place.rank, place.world, place.barrier)
     start = partial(run, task, predict, out=folder, manifest=manifest, shard=shard, progress=progress)
     start(resume=request.resume, limit=request.limit, seed=request.seed)
     first = place is None or place.rank == 0
+    if request.report and first and hasattr(method, "explanations"):
+        few = list(task.samples(min(request.limit or MOST_EXPLAINED, MOST_EXPLAINED), request.seed))
+        atomic_write_json(folder / EXPLAIN, method.explanations(encoder, problem, few, batch_size=request.batch_size))
     report = write_run_report(folder, task=task) if request.report and first else None
     return Outcome(folder, read_json(folder / "results.json"), report, _images(task))
+
+
+class Prepared(NamedTuple):
+    """What an evaluation needs. ``learnt`` is what the manifest says of the support images, or None."""
+
+    method: Any
+    task: ClassifyTask
+    encoder: Any
+    problem: ClassifyProblem
+    learnt: dict[str, Any] | None
+
+
+def prepare(
+    request: EvalRequest,
+    load_encoder: Callable[..., Any],
+    build_method: Callable[..., Any],
+    *,
+    place: Place | None = None,
+    folder: Path | None = None,
+) -> Prepared:
+    """Find the method, the data and, last because it costs most, the model. ``folder`` must be writable, if it is given.
+
+    Raises: PermafrostError: all that a user can get wrong.
+    """
+    from evals.tasks import get_task
+
+    method = build_method(request.method, request.options)
+    names, templates = request.classnames, request.templates or None
+    task = get_task(request.task, data=request.data, classnames=names, templates=templates, **request.task_options)
+    support, learnt = _support(task, request)
+    if folder is not None:
+        check_writable(folder)
+    device = request.device if place is None else place.device
+    encoder = load_encoder(
+        request.model, device=device, dtype=request.dtype, offline=request.offline, allow_pickle=request.allow_pickle, cache=request.cache
+    )
+    if request.workers is not None:
+        encoder = _WithWorkers(encoder, request.workers)
+    problem = ClassifyProblem(tuple(task.classnames), tuple(task.templates), task.descriptions, support, task.pools)
+    return Prepared(method, task, encoder, problem, learnt)
 
 
 def _support(task: ClassifyTask, request: EvalRequest) -> tuple[list[Sample], dict[str, Any] | None]:

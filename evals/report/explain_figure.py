@@ -104,6 +104,10 @@ class Board:
         self.y += 24
         self.words(self.left, told["name"], self.width, size=26, bold=True)
         self.y += 6
+        start = f"{told['name']}: "  # the title says it already
+        if sentence.startswith(start):
+            sentence = sentence[len(start) :]
+            sentence = sentence[:1].upper() + sentence[1:]
         for line in wrap(sentence, self.width, 15, self.measure, most=4):
             self.y += 22
             self.words(self.left, line, self.width, size=15, look="quiet")
@@ -137,6 +141,8 @@ class Board:
             self.weights(told)
 
     def notes(self, told: Told) -> None:
+        """What is unusual, in small print."""
+        self.y += 8
         for note in told["notes"][:4]:
             for line in wrap(note, self.width, SMALL, self.measure, most=2):
                 self.words(self.left, line, self.width, size=SMALL, look="quiet")
@@ -289,7 +295,7 @@ class _Columns:
         board.items.append(Box(min(zero, end), board.y - 12, max(abs(end - zero), 1.0), 13, look, 1.5))
         board.items.append(Stroke(zero, board.y - 16, zero, board.y + 6, "rule", 1))
         board.words(board.left, part["text"], self.text_end - board.left)
-        board.words(self.cosine, f"{part['cosine']:.3f}", 70, anchor="end")
+        board.words(self.cosine, f"{part['cosine']:.3f}".replace("-", MINUS), 70, anchor="end")
         board.words(self.margin, "" if part["margin"] is None else signed(part["margin"], 3), 70, anchor="end")
         to = next((part["without"][key] for key in ("reselect_to", "drop_to") if part["without"][key] != self.told["label"]), None)
         room = board.right - self.without

@@ -24,6 +24,8 @@ from toolkit.methods.descriptions.selection import SelectionOptions, nearest, se
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from toolkit.methods.descriptions.linter import Lint
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -214,6 +216,18 @@ def explain(
         )
     case = _Case(fitted, labels, [float(by_name[label]) for label in labels], (fitted.descriptions.double() @ x).tolist())
     return case.explanation(sample, None if truth is None else fitted.classnames[truth])
+
+
+def flagged(fitted: Fitted, lint: Lint) -> Fitted:
+    """The same state, with what the linter says of each text; findings that are mere information are left out."""
+    from toolkit.methods.descriptions.linter import RULES
+
+    found: dict[str, list[str]] = {}
+    for hit in lint.hits:
+        if hit.text is not None and hit.level != "info":
+            found.setdefault(" ".join(hit.text.split()), []).append(RULES[hit.rule])
+    said = {index: tuple(dict.fromkeys(found.get(" ".join(text.split()), ()))) for index, text in enumerate(fitted.texts)}
+    return replace(fitted, hits={index: words for index, words in said.items() if words})
 
 
 class _Case:

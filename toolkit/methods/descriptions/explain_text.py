@@ -15,7 +15,7 @@ def sentence(explanation: Explanation) -> str:
     if high is None and low == 0:
         firm = "it holds for every weight of the class name"
     else:
-        span = f"from {low:.2f} up" if high is None else f"from {low:.2f} to {high:.2f}"
+        span = f"from {low:.2f} up" if high is None else f"from {low:.2f} to {high:.2f}" if low else f"up to {high:.2f}"
         firm = f"it holds for weights of the class name {span}, and {explanation.w:.2f} was used"
     return f"{_printable(explanation.name)}: {reason(explanation)}; {firm}{_alone(explanation)}."
 
