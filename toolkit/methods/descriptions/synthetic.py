@@ -6,6 +6,7 @@ Expected values are in docs/classname_free.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -67,12 +68,24 @@ def planted(problem: Synthetic, noise: float, *, each: int = 5, seed: int = 0) -
     return texts, [list(range(c * each, (c + 1) * each)) for c in range(classes)]
 
 
-def text_vectors(texts: list[str], dim: int = 512, seed: int = 0) -> Tensor:
-    """(n, dim) unit rows that depend on each text alone and on nothing that it says: an encoder for which no text has meaning."""
+class RandomPools:
+    """Controls for a made-up problem: every pool is random vectors, every noisy caption the caption itself."""
+
+    def __init__(self, captions: Tensor, n_texts: int, seed: int = 0) -> None:
+        self.captions, self.n_texts, self.seed = captions, n_texts, seed
+
+    def pools(self, kind: str, seeds: int) -> Iterator[Tensor]:
+        for number in range(seeds):
+            rng = torch.Generator().manual_seed(hash_of(kind, self.seed, number))
+            yield directions(self.n_texts, self.captions.shape[1], rng)
+
+    def waffle(self, number: int) -> Tensor:
+        rng = torch.Generator().manual_seed(hash_of("waffle", self.seed, number))
+        return normalize(self.captions + 0.1 * directions(*self.captions.shape, rng), dim=-1)
+
+
+def hash_of(*parts: object) -> int:
+    """A seed that depends on nothing but the parts."""
     import hashlib
 
-    rows = []
-    for text in texts:
-        digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
-        rows.append(torch.randn(dim, generator=torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))))
-    return normalize(torch.stack(rows), dim=-1) if rows else torch.zeros(0, dim)
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
