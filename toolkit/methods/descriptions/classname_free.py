@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import DataError, UsageError
+from toolkit.errors import UsageError
 from toolkit.methods.descriptions.estimator import ClassnameFree
 from toolkit.methods.descriptions.options import Options
 from toolkit.methods.descriptions.prototypes import as_output, check_classes, chosen_templates, encode_support, make_predictor
 from toolkit.methods.descriptions.selection import decide
+from toolkit.methods.descriptions.texts import pool_source
 from toolkit.types import JSON, ClassifyProblem, Predictor, Sample
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ class ClassnameFreeConfig(Options):
     """Options of ``classname-free``: those of ``Options``, and where its descriptions come from.
 
     Attributes:
-        pool: a JSON file with {class: [texts]} or a list of texts; None takes the task's descriptions.
+        pool: "task", the name of another pool of the task, or a JSON file with {class: [texts]} or a list of texts.
         other_pool: its lists stand in for empty ones (``empty_list=other_pool``).
         templates: "task" takes the task's sentences around class names instead of ``caption_templates``; "" does not.
     """
 
-    pool: str | None = None
+    pool: str = "task"
     other_pool: str | None = None
     templates: str = ""
 
@@ -65,9 +66,7 @@ class ClassnameFreeMethod:
         Raises: UsageError, DataError: if the problem has no classes or descriptions, or the pool is of other classes.
         """
         check_classes(problem)
-        source: Any = self.config.pool if self.config.pool is not None else problem.descriptions
-        if source is None:
-            raise DataError("the task has no descriptions", hint="give a pool: -o pool=FILE.json, with {class: [texts]}")
+        source = pool_source(problem, self.config.pool)
         options = {f.name: getattr(self.config, f.name) for f in fields(Options)}
         if self.config.templates == "task":
             options["caption_templates"] = chosen_templates("task", problem)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UsageError, near_matches
 from toolkit.files import read_json
-from toolkit.methods.descriptions.pool import load_pool
+from toolkit.methods.descriptions.pool import Source, load_pool
 from toolkit.types import ClassifyProblem
 
 if TYPE_CHECKING:
@@ -41,26 +41,34 @@ def templates_80() -> tuple[str, ...]:
     return tuple(read_json(PROMPTS / "classify" / "imagenet.json")["templates"]["ensemble"])
 
 
-def problem_lists(problem: ClassifyProblem, pool: str) -> list[tuple[str, ...]]:
-    """(C,) lists of descriptions in the order of the classes; some may be empty.
+def pool_source(problem: ClassifyProblem, pool: str = "task") -> Source:
+    """The pool that the option ``pool`` means, for ``load_pool``.
 
     Args:
-        pool: "task" (the problem's own), the name of another pool of the problem, or a JSON file {class: [texts]}.
-    Raises: UsageError: if the problem has no such pool. DataError: if it is of other classes, or holds no text.
+        pool: "task" (the problem's own), the name of another pool of the problem, or a JSON file.
+    Raises: UsageError: if the problem has no such pool, and there is no such file.
     """
-    named = dict(problem.pools)
+    named: dict[str, Source] = dict(problem.pools)
     if problem.descriptions is not None:
         named["task"] = problem.descriptions
     if pool in named:
-        loaded = load_pool(named[pool], tuple(dict.fromkeys(problem.classnames)))
-    elif pool == "task":
-        raise UsageError("the task has no descriptions of its classes", hint="give a JSON file {class: [texts]} with -o pool=FILE")
-    elif Path(pool).suffix == ".json" or Path(pool).exists():
-        loaded = load_pool(Path(pool), tuple(dict.fromkeys(problem.classnames)))
-    else:
-        near = near_matches(pool, named)
-        known = f"did you mean {near[0]!r}?" if near else "pools of this task: " + (", ".join(sorted(named)) or "none")
-        raise UsageError(f"there is no pool called {pool!r}, and no such file", hint=known)
+        return named[pool]
+    if pool == "task":
+        known = f"it has the pools {', '.join(named)}; or " if named else ""
+        raise UsageError("the task has no descriptions of its classes", hint=f"{known}give a file {{class: [texts]}} with -o pool=FILE")
+    if Path(pool).suffix == ".json" or Path(pool).exists():
+        return Path(pool)
+    near = near_matches(pool, named, most=1)
+    known = f"did you mean {near[0]!r}?" if near else "pools of this task: " + (", ".join(sorted(named)) or "none")
+    raise UsageError(f"there is no pool called {pool!r}, and no such file", hint=known)
+
+
+def problem_lists(problem: ClassifyProblem, pool: str = "task") -> list[tuple[str, ...]]:
+    """(C,) lists of descriptions in the order of the classes; some may be empty.
+
+    Raises: UsageError: if the problem has no such pool. DataError: if it is of other classes, or holds no text.
+    """
+    loaded = load_pool(pool_source(problem, pool), tuple(dict.fromkeys(problem.classnames)))
     if loaded.flat:
         raise UsageError("this method needs to know which class each description is of", hint="give {class: [texts]}, not a flat list")
     by_class = loaded.by_class()
