@@ -179,7 +179,7 @@ def nearest(scores: Tensor, k: int) -> Tensor:
         scores: (N, C). k: more than C means C.
     Returns: (N, k) int64.
     """
-    return largest(scores, min(k, scores.shape[1]))[1]
+    return largest(scores, min(k, scores.shape[1]))[1].contiguous()
 
 
 def label_sets(L: Tensor, classes: int) -> tuple[Tensor, Tensor]:
