@@ -32,10 +32,8 @@ PALETTE = {
     "quiet": "#56606c",
     "rule": "#8d98a5",
     "accent": "#0a6ebd",
-    "tint": "#cfe4f5",
     "shade-1": "#d9dfe5",
     "shade-2": "#c3ccd5",
-    "shade-3": "#e9edf0",
     "warn": "#a8480c",
 }
 
@@ -66,7 +64,7 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Words:
-    """One line of text; ``y`` is its base line, ``anchor`` "start", "middle" or "end"."""
+    """One line of text; ``y`` is its base line, ``anchor`` "start", "middle" or "end", ``tip`` the whole of a shortened text."""
 
     x: float
     y: float
@@ -75,6 +73,7 @@ class Words:
     look: str = "ink"
     anchor: str = "start"
     bold: bool = False
+    tip: str = ""
 
 
 Item = Box | Stroke | Words
@@ -146,6 +145,7 @@ def _element(item: Item) -> Markup:
     return tag(
         "text",
         item.text,
+        *([tag("title", item.tip)] if item.tip else []),
         x=float(item.x),
         y=float(item.y),
         font_size=float(item.size),

@@ -26,7 +26,7 @@ MARGIN, PHOTO = 40, 300
 MOST_RIVALS, MOST_TEXTS, MOST_LISTS = 4, 6, 3
 ROW, SIZE, SMALL = 25.0, 14.0, 12.5
 W_SHOWN = 40.0
-SHADES = ("shade-1", "shade-2", "shade-3")
+SHADES = ("shade-1", "shade-2")
 
 
 def explain_svg(told: Told) -> Markup:
@@ -69,6 +69,16 @@ def spoken(told: Told) -> str:
     return f"{clean(told['name'], 80)} leads {leads}" if leads else f"{clean(told['name'], 80)} was the only candidate"
 
 
+def without_name(name: str, sentence: str) -> str:
+    """The sentence of an explanation where the name stands above it already.
+
+    >>> without_name("river", "river: its descriptions decide.")
+    'Its descriptions decide.'
+    """
+    rest = sentence.removeprefix(f"{name}: ")
+    return rest[:1].upper() + rest[1:] if rest != sentence else sentence
+
+
 def signed(value: float, digits: int = 4) -> str:
     """A difference with its sign, zero without one.
 
@@ -98,17 +108,14 @@ class Board:
         self, x: float, text: str, room: float, *, size: float = SIZE, look: str = "ink", anchor: str = "start", bold: bool = False
     ) -> None:
         """One line at the present height, shortened to ``room`` px."""
-        self.items.append(Words(x, self.y, fit(text, room, size, self.measure, bold=bold), size, look, anchor, bold))
+        shown = fit(text, room, size, self.measure, bold=bold)
+        self.items.append(Words(x, self.y, shown, size, look, anchor, bold, tip="" if shown == clean(text) else clean(text, 300)))
 
     def title(self, told: Told, sentence: str) -> None:
         self.y += 24
         self.words(self.left, told["name"], self.width, size=26, bold=True)
         self.y += 6
-        start = f"{told['name']}: "  # the title says it already
-        if sentence.startswith(start):
-            sentence = sentence[len(start) :]
-            sentence = sentence[:1].upper() + sentence[1:]
-        for line in wrap(sentence, self.width, 15, self.measure, most=4):
+        for line in wrap(without_name(told["name"], sentence), self.width, 15, self.measure, most=4):
             self.y += 22
             self.words(self.left, line, self.width, size=15, look="quiet")
         self.y += 30
@@ -265,9 +272,10 @@ class _Columns:
         self.board, self.told = board, told
         self.names = {row["label"]: row["name"] for row in told["candidates"]}
         wide = board.width
-        self.text_end = board.left + 0.44 * wide
+        self.text_end = board.left + (0.44 if wide > 900 else 0.485) * wide
         self.bar = (self.text_end + 16, board.left + 0.65 * wide)
-        self.cosine, self.margin = board.left + 0.65 * wide + 66, board.left + 0.65 * wide + 134
+        step = 68 if wide > 900 else 62
+        self.cosine, self.margin = self.bar[1] + step, self.bar[1] + 2 * step
         self.without = self.margin + 18
         low, high = min(0.0, *values), max(0.0, *values)
         self.span = (low, high if high > low else low + 1.0)

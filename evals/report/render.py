@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evals.report import figures, page, provenance
+from evals.report.explain_section import explain_section
 from evals.report.svg import clean, nice_domain, nice_ticks, number
 from evals.report.thumbnails import BUDGET, Thumbnails
 from evals.report.view import RunView, settings_apart
@@ -80,7 +81,7 @@ def _sections(view: RunView, thumbnails: Thumbnails, mistakes: int, hesitant: in
 
 def report_html(view: RunView, pairs: Sequence[page.Pair], thumbnails: Thumbnails) -> str:
     """The page of one run."""
-    values = _sections(view, thumbnails, MISTAKES, HESITANT)
+    values = _sections(view, thumbnails, MISTAKES, HESITANT) | {"why": explain_section(view, thumbnails)}
     compared = [page.pair_section(pair, thumbnails) for pair in pairs]
     return environment().get_template("report.html.j2").render(run=values, pairs=compared, title=f"{view.model} on {view.title}")
 

@@ -7,6 +7,7 @@ random strings of the same shape. Both are counted on the same photos and compar
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -209,18 +210,29 @@ def instructive(fitted: Fitted, x: Tensor, scored: Scored, labels: Tensor | None
     flipped = torch.zeros(len(x), dtype=torch.bool)
     if len(some):
         flipped[some] = _answers(fitted, scored, lists, some, lists.excess[some].argmax(dim=1), None) != answer[some]
-    wanted: dict[str, Tensor] = {}
+    wanted: dict[str, list[int]] = {}
     if labels is not None:
-        wanted["repaired"] = _ordered((answer == labels) & (by_name != labels), -lead)
-        wanted["broken"] = _ordered((answer != labels) & (by_name == labels), -lead)
-    wanted["one text"] = _ordered(flipped, -lead)
-    wanted["close"] = _ordered(torch.ones_like(flipped), lead)
-    return _in_turn({kind: order.tolist() for kind, order in wanted.items()}, most)
+        wanted["repaired"] = _spread(_ordered((answer == labels) & (by_name != labels), -lead), answer)
+        wanted["broken"] = _spread(_ordered((answer != labels) & (by_name == labels), -lead), answer)
+    wanted["one text"] = _spread(_ordered(flipped, -lead), answer)
+    wanted["close"] = _ordered(torch.ones_like(flipped), lead).tolist()
+    return _in_turn(wanted, most)
 
 
 def _ordered(fits: Tensor, value: Tensor) -> Tensor:
     index = fits.nonzero()[:, 0]
     return index[nearest(-value[index][None], len(index))[0]] if len(index) else index
+
+
+def _spread(order: Tensor, answer: Tensor) -> list[int]:
+    """The same photos, those with an answer that was not seen yet first, then the second of each answer, and so on."""
+    seen: Counter[int] = Counter()
+    ranked = []
+    for place, index in enumerate(order.tolist()):
+        label = int(answer[index])
+        ranked.append((seen[label], place, index))
+        seen[label] += 1
+    return [index for _, _, index in sorted(ranked)]
 
 
 def _in_turn(queues: dict[str, Sequence[int]], most: int) -> list[tuple[int, str]]:
