@@ -10,14 +10,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from toolkit.methods.descriptions.selection import Lists, class_sums, nearest
+from toolkit.methods.descriptions.nearest_mean import left_out_scores, neutral, unit_means
+from toolkit.methods.descriptions.prototypes import Support
+from toolkit.methods.descriptions.selection import Lists, nearest
+from toolkit.methods.descriptions.tip_adapter import TipAdapter, keys
 from toolkit.methods.descriptions.weight import accuracy_curve, choose, positions
-
-ALPHAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
-BETAS = (0.5, 1.0, 2.0, 3.5, 5.5, 8.0, 12.0, 20.0)
-ROWS = 2048
 
 
 class Answers(NamedTuple):
@@ -79,58 +77,23 @@ def class_mean_answers(test: Tensor, support: Tensor, labels: Tensor, captions: 
 
     In the mixed form the cosine to the unit class mean stands where descriptions stand elsewhere: the direct control.
     """
-    sums, counts = class_sums(support, labels, len(captions))
-    means = normalize(sums, dim=-1)
-    pixels = (test.double() @ means.T).masked_fill(counts == 0, -1.0)
+    means = unit_means(support, labels, len(captions))
+    everywhere = test.double() @ means.T
     A = test @ captions.T
     L = nearest(A, k)
-    local = pixels.gather(1, L)
-    own = A.gather(1, L).double()
-    held_out = _without_itself(support, labels, captions, sums, counts, means, k)
+    local = neutral(everywhere.gather(1, L))
+    A_held = support @ captions.T
+    L_held = nearest(A_held, k)
+    B_held = neutral(left_out_scores(support, labels, len(captions)).gather(1, L_held))
     return {
-        "ncm_global": Answers(pixels.argmax(dim=1)),
+        "ncm_global": Answers(neutral(everywhere).argmax(dim=1)),
         "ncm_local": Answers(L.gather(1, local.argmax(dim=1, keepdim=True))[:, 0]),
-        "ncm_mixed": weighted((L, own, local), held_out, labels),
+        "ncm_mixed": weighted((L, A.gather(1, L).double(), local), (L_held, A_held.gather(1, L_held).double(), B_held), labels),
     }
 
 
-def _without_itself(
-    x: Tensor, y: Tensor, captions: Tensor, sums: Tensor, counts: Tensor, means: Tensor, k: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates of support images, each image taken out of its class mean; a class that is then empty gets -1, below any cosine."""
-    A = x @ captions.T
-    L = nearest(A, k)
-    B = (x.double() @ means.T).masked_fill(counts == 0, -1.0).gather(1, L)
-    rest = normalize(sums[y] - x.double(), dim=-1)
-    own = (x.double() * rest).sum(dim=1).masked_fill(counts[y] < 2, -1.0)
-    return L, A.gather(1, L).double(), torch.where(y[:, None] == L, own[:, None], B)
-
-
-def tip_adapter_answers(test: Tensor, support: Tensor, labels: Tensor, captions: Tensor) -> Answers:
-    """Training-free Tip-Adapter: ``100 A + alpha * sum_i exp(-beta * (1 - <x, x_i>))`` over the support images of a class.
-
-    alpha and beta have the best leave-one-out accuracy on the support (an image's own key is taken out of its cache); of equally
-    good ones the smallest alpha, then the smallest beta. Source: arXiv 2207.09519.
-    """
-    best = (-1, 0.0, BETAS[0])
-    rows = torch.arange(len(support))
-    for beta in BETAS:
-        cache = _cache(support, support, labels, len(captions), beta)
-        own = torch.exp(-beta * (1 - (support.double() ** 2).sum(dim=1)))
-        cache[rows, labels] -= own
-        names = 100 * (support @ captions.T).double()
-        for alpha in ALPHAS:
-            right = int(((names + alpha * cache).argmax(dim=1) == labels).sum())
-            if (right, -alpha, -beta) > (best[0], -best[1], -best[2]):
-                best = (right, alpha, beta)
-    scores = 100 * (test @ captions.T).double() + best[1] * _cache(test, support, labels, len(captions), best[2])
+def tip_adapter_answers(test: Tensor, support: Tensor, labels: Tensor, captions: Tensor, scale: float) -> Answers:
+    """Training-free Tip-Adapter, alpha and beta by leave-one-out on the support; ``scale`` is the model's factor on cosines."""
+    fit = TipAdapter().fit(Support(support, labels, []), captions, scale)
+    scores = scale * (test.double() @ captions.double().T) + fit.alpha * keys(test, support, labels, len(captions), fit.beta)
     return Answers(scores.argmax(dim=1))
-
-
-def _cache(x: Tensor, support: Tensor, labels: Tensor, classes: int, beta: float) -> Tensor:
-    """(N, C) float64: the summed affinities to the support images of each class."""
-    parts = []
-    for rows in x.split(ROWS):
-        affinity = torch.exp(-beta * (1 - rows @ support.T)).double()
-        parts.append(torch.zeros(len(rows), classes, dtype=torch.float64).index_add_(1, labels, affinity))
-    return torch.cat(parts)

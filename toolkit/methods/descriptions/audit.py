@@ -178,7 +178,7 @@ def _sizes(problem: AuditProblem, options: AuditOptions, labels: Tensor, draws: 
         "support": [len(y) for _, y in problem.supports],
         "options": options,
         "declared": {
-            "primary": ["gain of the selected descriptions over the class name (G)", "their lead over random characters (E)"],
+            "primary": ["gain of the selected descriptions over the class name (G)", "their lead over random letters (E)"],
             "primary_correction": f"Holm over these two, level {options.level}",
             "secondary": [f"{ARMS[name].title} against the selected descriptions" for name in VISION],
             "secondary_correction": "Holm over these",
@@ -293,7 +293,7 @@ def _candidates(first: Answer | None, labels: Tensor, problem: AuditProblem, opt
         "recall_at_k": recall,
         "floor": recall / found.L.shape[1],
         "share_of_ceiling": (mine - caption) / (recall - caption) if recall > caption else None,
-        "lift": None if own is None else assignment_lift(found, own, len(problem.texts), seed=options.seed),
+        "lift": None if own is None else assignment_lift(found, own, len(problem.texts), seed=options.seed)._asdict(),
         "misplaced": [] if own is None else misplaced(S, own, problem.texts, problem.classnames),
     }
 
@@ -335,6 +335,7 @@ def audit_estimator(
         estimator.classnames, estimator.pool.texts, estimator.captions, estimator.d, test,
         [estimator.support] if estimator.from_photos else [],
         own_lists=estimator.pool.own_lists, leaks=leaks_of(estimator), controls=controls, tie_order=estimator.tie_order,
+        scale=100.0 if estimator.encoder is None else estimator.encoder.logit_scale,
     )  # fmt: skip
     settings = AuditOptions(seeds=seeds, arms=tuple(arms), selection=own.selection, w_cls=w, **options)
     return audit(problem, labels, settings, overlap=shared_rows(estimator.support[0], test), progress=progress)

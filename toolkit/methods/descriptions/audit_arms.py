@@ -42,12 +42,12 @@ ARMS: dict[str, Kind] = {
     "assigned_swapped": Kind("1", "Texts of another class", "assignment without sense"),
     "selected": Kind("2", "Selected descriptions", "the method"),
     "selected_clean": Kind("2", "The same without leaked names", "the method without class names in the pool"),
-    "random_characters": Kind("3a", "Random characters, selected", "labelled images without language"),
-    "random_characters_clean": Kind("3a", "Random characters for the clean pool", "labelled images without language"),
+    "random_characters": Kind("3a", "Random letters, selected", "labelled images without language"),
+    "random_characters_clean": Kind("3a", "Random letters for the clean pool", "labelled images without language"),
     "random_words": Kind("3b", "Random words, selected", "word-like noise"),
     "permuted_words": Kind("3c", "Words permuted, selected", "vocabulary without phrases"),
     "shuffled": Kind("4", "Selected by shuffled labels", "language without labelled images"),
-    "null": Kind("5", "Random characters, shuffled labels", "nothing: expected gain 0"),
+    "null": Kind("5", "Random letters, shuffled labels", "nothing: expected gain 0"),
     "ncm_global": Kind("6", "Nearest class mean", "vision alone"),
     "ncm_local": Kind("6", "Nearest class mean among candidates", "vision alone, same candidates"),
     "ncm_mixed": Kind("6", "Class name and class mean", "pixels in the place of descriptions"),
@@ -122,7 +122,7 @@ class AuditProblem:
         captions: (C, D). templates: (C, D) ensemble of captions, or None. d: (P, D). test: (N, D).
         supports: one (x (n, D), y (n,)) a draw; none at all lets captions stand in for images.
         controls: None leaves all arms with other texts out.
-        tie_order: (P,) see ``selection.select``.
+        tie_order: (P,) see ``selection.select``. scale: the model's factor on cosines, for Tip-Adapter.
     """
 
     classnames: Sequence[str]
@@ -136,6 +136,7 @@ class AuditProblem:
     templates: Tensor | None = None
     controls: ControlPools | None = None
     tie_order: Tensor | None = None
+    scale: float = 100.0
 
     def draws(self) -> list[tuple[Tensor, Tensor]]:
         """The supports, or the captions as one image a class."""
@@ -310,4 +311,4 @@ def _without_descriptions(
             if name in names:
                 yield Answer(name, draw, 0, answers)
     if "tip_adapter" in names:
-        yield Answer("tip_adapter", draw, 0, tip_adapter_answers(problem.test, x, y, problem.captions))
+        yield Answer("tip_adapter", draw, 0, tip_adapter_answers(problem.test, x, y, problem.captions, problem.scale))

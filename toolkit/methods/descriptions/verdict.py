@@ -179,18 +179,18 @@ def judge(evidence: Evidence, *, level: float = LEVEL, delta: float = DELTA) -> 
         images = "1 image is" if evidence.overlap == 1 else f"{evidence.overlap} images are"
         return Verdict("invalid", f"{images} both in the support and in the test set")
     if evidence.null is not None and evidence.null.value > 0 and evidence.null.p < NULL_LEVEL:
-        return Verdict("invalid", "random strings with shuffled labels gain something, which cannot be: the set-up leaks")
+        return Verdict("invalid", "random letters with shuffled labels gain something, which cannot be: the set-up leaks")
     if gain.value <= 0 or gain.adjusted >= level:
         return Verdict("no gain", "the descriptions do not beat the caption beyond chance")
     means = _means_something(claim, level)
     if means and meaning.value >= LEAST_SHARE * gain.value:
         if evidence.clean is None or _all_semantic(evidence.clean, level):
-            return Verdict("semantic", "at least half of the gain is gone with random strings in place of the descriptions")
+            return Verdict("semantic", "at least half of the gain is gone with random letters in place of the descriptions")
         return Verdict("mixed", "the gain comes from meaning only as long as texts that name a class are in the pool")
     if means:
-        return Verdict("mixed", "meaning adds to the gain, and more than half of it comes with random strings too")
+        return Verdict("mixed", "meaning adds to the gain, and more than half of it comes with random letters too")
     if fewshot.value > 0 and fewshot.adjusted < level and meaning.ci[1] < gain.value / 2:
-        return Verdict("few-shot leakage", "random strings gain as much: it is the labelled images that choose among them")
+        return Verdict("few-shot leakage", "random letters gain as much: it is the labelled images that choose among them")
     if evidence.waffle is not None and evidence.waffle.value <= delta:
         return Verdict("ensembling", "WaffleCLIP, which appends random words and characters, does as well")
     return Verdict("inconclusive", "there is a gain, and this many images cannot tell where it comes from")
