@@ -3,8 +3,9 @@
     python recipes/prompts/build_prompts.py DESCRIPTIONS TIMM_INFO
 
 DESCRIPTIONS holds ``openai_clip`` (prompts.md, imagenet_classes.json, imagenet_templates.json, LICENSE), ``clip_benchmark``
-(en_classnames.json, LICENSE) and ``waffleclip`` (descriptors_*.json, word_list.json, LICENSE), each as published in the repository
-named in SOURCES. TIMM_INFO is ``timm/data/_info`` of an installed timm: WordNet ids and lemmas of the ImageNet classes.
+(en_classnames.json, LICENSE), ``waffleclip`` (descriptors_*.json, word_list.json, LICENSE) and ``mpvr`` (gpt_EuroSAT.json, LICENSE),
+each as published in the repository named in SOURCES. TIMM_INFO is ``timm/data/_info`` of an installed timm: WordNet ids and lemmas of
+the ImageNet classes. descriptions/ours is written by hand and stays as it is.
 
 Label order comes from lists whose order is that of the data set. ``prompts.md`` of openai_clip is used for templates only: its
 class lists are in another order for some sets (EuroSAT).
@@ -26,6 +27,7 @@ SOURCES = {
     "openai_clip": {"source": "openai/CLIP@d05afc4", "licence": "MIT"},
     "clip_benchmark": {"source": "LAION-AI/CLIP_benchmark@48de38c", "licence": "MIT"},
     "waffleclip": {"source": "ExplainableML/WaffleCLIP@7a1b8ee", "licence": "MIT"},
+    "mpvr": {"source": "jmiemirza/Meta-Prompting@fb82b79", "licence": "MIT"},
     "wordnet": {"source": "WordNet 3.0 ids and lemmas", "licence": "WordNet 3.0"},
     "timm": {"source": "lists of ids and lemmas as in timm 1.0.31", "licence": "Apache-2.0"},
     "permafrost": {"source": "written for this project", "licence": "Apache-2.0"},
@@ -154,7 +156,7 @@ def write(
     name: str, classnames: list[str], aliases: list[list[str]], templates: list[str], origin: dict[str, str], single: str | None = None
 ) -> None:
     single = single or templates[0]
-    pool = f"descriptions/waffleclip/{name}.json" if name in POOLS else None
+    pool = f"descriptions/{'waffleclip' if name in POOLS else 'ours'}/{name}.json"
     content = {
         "name": name,
         "version": 1,
@@ -178,8 +180,15 @@ def copy_pools(descriptions: Path) -> None:
     for name, pool in POOLS.items():
         shutil.copyfile(descriptions / "waffleclip" / f"descriptors_{pool}.json", target / f"{name}.json")
     shutil.copyfile(descriptions / "waffleclip" / "word_list.json", target / "word_list.json")
+    sentences = {key.lower(): texts for key, texts in read(descriptions / "mpvr" / "gpt_EuroSAT.json").items()}
+    by_class = {
+        name: next(sentences[word.lower()] for word in (name, *EUROSAT_SPELLINGS[name]) if word.lower() in sentences)
+        for name in EUROSAT_SPELLINGS
+    }
+    (OUT / "descriptions" / "mpvr").mkdir(exist_ok=True)
+    (OUT / "descriptions" / "mpvr" / "eurosat.json").write_text(json.dumps(by_class, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (OUT / "licenses").mkdir(exist_ok=True)
-    for source in ("openai_clip", "clip_benchmark", "waffleclip"):
+    for source in ("openai_clip", "clip_benchmark", "waffleclip", "mpvr"):
         shutil.copyfile(descriptions / source / "LICENSE", OUT / "licenses" / f"{source}.txt")
     for path in OUT.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
