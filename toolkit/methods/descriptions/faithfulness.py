@@ -8,7 +8,7 @@ random strings of the same shape. Both are counted on the same photos and compar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -123,6 +123,10 @@ def flip_rates(
     return FlipRates(len(some), seed, delete, swap, _replace_all(fitted, x, scored, strings, before, labels))
 
 
+def _blocks(n: int) -> Iterator[Tensor]:
+    return (torch.arange(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
+
+
 def _rate(flipped: Tensor) -> Rate:
     n, flips = len(flipped), int(flipped.sum())
     return Rate(flips, n, flips / n, wilson(flips, n))
@@ -144,7 +148,7 @@ def _winners(fitted: Fitted, x: Tensor, scored: Scored) -> _Winners:
     """The lists of the winners. The excess of a text is its cosine minus the mean of S over the candidates that have photos."""
     place = decide(scored.L, scored.A, scored.B, fitted.w)
     texts, cosines, excess = [], [], []
-    for part in torch.arange(len(x)).split(BLOCK):
+    for part in _blocks(len(x)):
         chosen = _lists(scored, part)[0][torch.arange(len(part)), place[part]]
         there, index = chosen >= 0, chosen.clamp(min=0)
         cosine = (fitted.descriptions[index].double() @ x[part].double()[:, :, None])[..., 0]
@@ -173,7 +177,7 @@ def _answers(fitted: Fitted, scored: Scored, lists: _Winners, some: Tensor, colu
 
 def _replace_all(fitted: Fitted, x: Tensor, scored: Scored, strings: Tensor, before: Tensor, labels: Tensor | None) -> Replaced:
     after = []
-    for part in torch.arange(len(x)).split(BLOCK):
+    for part in _blocks(len(x)):
         chosen, _ = _lists(scored, part)
         there = chosen >= 0
         size = there.sum(dim=-1)
@@ -235,7 +239,7 @@ def _spread(order: Tensor, answer: Tensor) -> list[int]:
     return [index for _, _, index in sorted(ranked)]
 
 
-def _in_turn(queues: dict[str, Sequence[int]], most: int) -> list[tuple[int, str]]:
+def _in_turn(queues: Mapping[str, Sequence[int]], most: int) -> list[tuple[int, str]]:
     """One of each kind in turn until there are enough; then sorted by kind."""
     taken: dict[int, str] = {}
     waiting = {kind: iter(queue) for kind, queue in queues.items()}

@@ -172,7 +172,7 @@ def test_pictures_are_written_as_png_and_numbered(tmp_path: Path) -> None:
     assert picture_path(None, 0, 1) is None
     assert picture_path(Path("a/b.png"), 0, 1) == Path("a/b.png")
     assert picture_path(Path("a/b.PNG"), 2, 3) == Path("a/b-3.PNG")
-    with pytest.raises(UsageError, match="not a .png"):
+    with pytest.raises(UsageError, match=r"not a \.png"):
         picture_path(Path("b.jpg"), 0, 1)
 
 
@@ -184,7 +184,7 @@ def test_a_page_explains_the_samples_that_the_run_explains(
     page = parse(write_report(folder, images=picture))
     assert "Why these answers" in page.said
     assert "more often than a random one (20.0\xa0% against 8.0\xa0%)".replace("\xa0", " ") in page.said.replace("\xa0", " ")
-    assert "11 right answers become wrong and 3 wrong ones right" in page.said
+    assert "11 of 100 answers turn wrong and 3 right" in page.said
     assert page.said.count("but it is forest") == 3
     assert "Because." in page.said
     assert len([one for one in page.all("svg") if "explain" in (one.get("class") or "")]) == 3
