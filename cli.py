@@ -317,6 +317,71 @@ def embed(folder: Path, model: str, output: Path, batch_size: int, workers: int 
     _finish(result.n_failed)
 
 
+@cli.command("describe")
+@click.argument("classes", metavar="CLASSES")
+@click.option("-m", "--model", required=True, help="A language or image-text model: local:DIR or hf:REPO[@REV].")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The pool: a JSON file {class: [texts]}.")
+@click.option("--run", type=click.Path(path_type=Path), help="A finished run on these classes: rivals are those that it confuses.")
+@click.option("--encoder", default="pocket-clip", show_default=True, help="Without --run: rivals have near captions; or none: the next names.")
+@click.option("--about", default="photos", show_default=True, help='What the images are, as in "satellite photos".')
+@click.option("--rivals", type=click.IntRange(min=1), default=3, show_default=True, help="Contrast each class with so many.")
+@click.option("--texts", type=click.IntRange(min=1), default=6, show_default=True, help="Ask for so many texts each time.")
+@click.option("--most", type=click.IntRange(min=1), default=12, show_default=True, help="Keep at most so many texts a class.")
+@click.option("--temperature", type=click.FloatRange(0, 10, max_open=True), default=0.0, show_default=True, help="0: the likeliest words.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=200, show_default=True, help="Length of an answer.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of sampling.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option("--load-in-4bit", "bits", flag_value=4, type=int, help="Quantise the weights to 4 bits.")
+@click.option("--load-in-8bit", "bits", flag_value=8, type=int, help="Quantise the weights to 8 bits.")
+@click.option("--offline", is_flag=True, callback=_go_offline, help="Never touch the network: use what is on this machine.")
+@click.option("--no-resume", "resume", is_flag=True, flag_value=False, default=True, help="Start over.")
+@json_option
+def describe_command(classes: str, model: str, output: Path, run: Path | None, encoder: str, as_json: bool, **given: Any) -> None:
+    """Let a language model write what tells each class from its rivals: a pool of descriptions without class names.
+
+    CLASSES is a file with one class name a line, the name of a prompt set, or names with commas between them.
+
+    \b
+    Examples:
+      permafrost describe eurosat -m hf:Qwen/Qwen2.5-7B-Instruct -o eurosat.json --about "satellite photos"
+      permafrost describe names.txt -m local:models/llava -o pool.json --run runs/first
+
+    Every answer is kept in OUTPUT.answers.jsonl, and the same command continues from there. Class names, repeats and what no
+    photo shows are taken out.
+    """
+    from evals.console import print_facts, progress_bar
+    from evals.tasks.prompts import class_list
+    from toolkit.describe import DescribeOptions, describe
+    from toolkit.models.language import load_language_model
+
+    names, resume = class_list(classes), given.pop("resume")
+    settings = {name: given.pop(name) for name in ("device", "dtype", "offline")} | {"quantise": given.pop("bits")}
+    options = DescribeOptions(**given)
+    rivals = _rivals(names, options.rivals, run, encoder, settings["device"])
+    writer = load_language_model(model, **settings)
+    with progress_bar("describing") as progress:
+        done = describe(writer, names, rivals, output, options, resume=resume, progress=progress)
+    facts = {"pool": str(done.path), "answers": str(done.answers), "texts": sum(map(len, done.pool.values())), "removed": done.removed}
+    _show(facts | {"classes without texts": done.empty}, as_json, print_facts)
+
+
+def _rivals(names: tuple[str, ...], count: int, run: Path | None, encoder: str, device: str) -> dict[str, list[str]]:
+    from toolkit.describe import following_names, nearest_names
+    from toolkit.errors import UsageError
+
+    if run is None:
+        from toolkit.models import load_encoder
+
+        return following_names(names, count) if encoder == "none" else nearest_names(load_encoder(encoder, device=device), names, count)
+    from evals.confusions import confused_names
+
+    found = confused_names(run, count)
+    if set(found) != set(names):
+        raise UsageError(f"{run} is of other classes", hint="its classes: " + ", ".join(list(found)[:5]))
+    return found
+
+
 @cli.command("ls")
 @click.argument("what", type=click.Choice(["models", "methods", "tasks", "prompts", "runs"]))
 @click.argument("contains", required=False, default="")
@@ -387,6 +452,54 @@ def doctor(output: Path, as_json: bool) -> None:
     _show(diagnosis, as_json, print_facts)
     if diagnosis["problems"]:
         click.get_current_context().exit(3)
+
+
+@cli.command("audit")
+@click.option("-t", "--task", required=True, help="A task: see `permafrost ls tasks`.")
+@model_option
+@click.option("--pool", default="task", show_default=True, help="task, the name of another pool of the task, or FILE.json.")
+@click.option("--shots", type=click.IntRange(min=0), default=16, show_default=True, help="Labelled images a class; 0 for none.")
+@click.option("--support", metavar="SPLIT", help="Where they come from: a split, folder:DIR or parquet:FILE.  [default: train]")
+@click.option("--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Draw them so many times.")
+@click.option("--draw-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the first draw.")
+@click.option("--full/--quick", "full", default=False, help="100 control seeds of each kind, or 20.  [default: quick]")
+@click.option("--seeds", type=click.IntRange(min=1), help="Another number of control seeds.")
+@click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this arm, beside those that the verdict needs. Repeatable.")
+@click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of classname-free, as k=5. Repeatable.")
+@click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of the task, as size=256. Repeatable.")
+@click.option("--data", help="A local copy of the task's data: a folder or a file.")
+@click.option("--classnames", type=click.Path(path_type=Path), help="A file with one class name a line, in the order of the labels.")
+@model_options
+@click.option("--limit", type=click.IntRange(min=1), help="Test on so many samples, drawn by --seed.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random choice.")
+@click.option("--output", type=click.Path(path_type=Path), help="The folder of the result.  [default: runs/audit-TASK-MODEL-POOL-HASH]")
+@json_option
+def audit_command(**given: Any) -> None:
+    """Does the gain of descriptions come from their meaning? Controls take one thing away at a time, fixed rules give a verdict.
+
+    \b
+    Examples:
+      permafrost audit -t eurosat --shots 16 --draws 5 --full
+      permafrost audit -t bazaar/lines -m pocket-clip --pool pool.json -o k=5
+    """
+    from evals.auditing import audit_task
+    from evals.console import print_audit, progress_bar
+    from evals.session import EvalRequest
+    from toolkit.config import parse_options
+    from toolkit.methods import build_method
+    from toolkit.methods.descriptions.audit_run import FULL, QUICK, audit_samples
+    from toolkit.models import load_encoder
+
+    as_json, draws, full, seeds = (given.pop(name) for name in ("as_json", "draws", "full", "seeds"))
+    settings = {"seeds": seeds or (FULL if full else QUICK), "arms": given.pop("arms"), "seed": given["seed"]}
+    options = parse_options(given["options"]) | {"pool": given.pop("pool")}
+    given |= {"options": options, "task_options": parse_options(given["task_options"]), "shots": given["shots"] or None}
+    request = EvalRequest(**given, method="classname-free")
+    tools: dict[str, Any] = {"load_encoder": load_encoder, "build_method": build_method, "audit_samples": audit_samples}
+    with progress_bar("audit") as progress:
+        done = audit_task(request, draws=draws, settings=settings, progress=progress, **tools)
+    _show(done.result if as_json else done, as_json, print_audit)
+    _finish(len(done.result["run"]["failures"]))
 
 
 @cli.command("lint-pool")

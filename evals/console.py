@@ -16,6 +16,7 @@ from toolkit.types import JSON
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evals.auditing import Audited
     from evals.demo import Demo
 
 Progress = Callable[..., None]  # (done, total) or (done, total, failed)
@@ -129,6 +130,32 @@ def print_comparison(comparison: Mapping[str, JSON]) -> None:
     out.print(f"exact McNemar p = {comparison['mcnemar_p']:.4g} ({alone})", markup=False)
     for note in comparison["notes"]:
         out.print(f"note: {note}", markup=False)
+
+
+def print_audit(done: Audited) -> None:
+    """The verdict, the effects behind it, and every arm."""
+    from rich.table import Table
+
+    out, result = console(), done.result
+    out.print(f"{result['run']['task']} · {result['run']['model']} · verdict: {result['verdict']['name']}", markup=False, style="bold")
+    out.print(f"{result['verdict']['reason']}.", markup=False)
+    for name, title in (("gain", "gain over the class name"), ("meaning", "  of it meaning"), ("fewshot", "  of it random letters")):
+        low, high = result[name]["ci"]
+        p = result[name]["p"] if result[name]["p_holm"] is None else result[name]["p_holm"]
+        points = f"{100 * result[name]['value']:+.2f} points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
+        out.print(f"{title:26} {points}, p = {p:.2g}", markup=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("arm")
+    for column in ("accuracy", "gain", "repaired", "broken", "w", "seeds"):
+        table.add_column(column, justify="right")
+    for row in result["arms"]:
+        w = f"{sum(row['w']) / len(row['w']):.2f}" if row["w"] else "-"
+        counts = (f"{row['repaired']:.0f}", f"{row['broken']:.0f}", w, str(row["seeds"]))
+        table.add_row(row["title"], number(row["accuracy"]), f"{100 * row['gain']['value']:+.2f}", *counts)
+    out.print(table)
+    for flag in result["flags"]:
+        out.print(f"note: {flag}", markup=False)
+    out.print(f"report: {done.report}", markup=False)
 
 
 def print_lint(found: Mapping[str, JSON], file: Path, most: int = 3) -> None:

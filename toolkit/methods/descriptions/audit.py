@@ -16,7 +16,17 @@ from torch import Tensor
 
 from toolkit.config import to_json
 from toolkit.errors import DataError, UsageError
-from toolkit.methods.descriptions.audit_arms import ARMS, VISION, Answer, AuditOptions, AuditProblem, Controls, count_answers, run_arms
+from toolkit.methods.descriptions.audit_arms import (
+    ARMS,
+    VISION,
+    Answer,
+    AuditOptions,
+    AuditProblem,
+    Controls,
+    Encode,
+    count_answers,
+    run_arms,
+)
 from toolkit.methods.descriptions.controls import common_words
 from toolkit.methods.descriptions.lift import assignment_lift, misplaced
 from toolkit.methods.descriptions.selection import class_means, similarity
@@ -303,9 +313,7 @@ def audit_estimator(
     test: Tensor,
     labels: Tensor,
     *,
-    seeds: int = 20,
-    arms: Sequence[str] = (),
-    encode: Callable[[Sequence[str]], Tensor] | None = None,
+    encode: Encode | None = None,
     words: Sequence[str] | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -316,29 +324,36 @@ def audit_estimator(
         test: (N, D) unit rows. labels: (N,). encode: texts -> (n, D) unit rows, for an estimator without an encoder.
         words: for random-word controls; the shipped list by default.
         options: the other fields of ``AuditOptions``.
+    Raises: UsageError: if the estimator did not keep its support.
     """
     own = estimator.options
-    if encode is None and estimator.encoder is not None:
-        encode = estimator.encoder.encode_texts
-    w: float | str = own.w_cls if not isinstance(own.w_cls, str) else "loo" if estimator.from_photos else own.w_text
-    caption = own.caption_templates[0]
-    controls = None
-    if encode is not None:
-        chosen = words if words is not None else common_words()
-        seed = int(options.get("seed", 0))
-        controls = Controls(
-            estimator.pool.texts, estimator.classnames, encode, words=chosen, seed=seed, caption=caption, template=own.desc_template
-        )
     if estimator.from_photos and not len(estimator.support[1]):
         raise UsageError("an audit needs the support images, and only their sums were kept", hint="fit with keep_support=True")
-    problem = AuditProblem(
+    w: float | str = own.w_cls if not isinstance(own.w_cls, str) else "loo" if estimator.from_photos else own.w_text
+    settings = AuditOptions(selection=own.selection, w_cls=w, **options)
+    problem = audit_problem(estimator, test, encode=encode, words=words, seed=settings.seed)
+    return audit(problem, labels, settings, overlap=shared_rows(estimator.support[0], test), progress=progress)
+
+
+def audit_problem(
+    estimator: ClassnameFree, test: Tensor, *, encode: Encode | None = None, words: Sequence[str] | None = None, seed: int = 0
+) -> AuditProblem:
+    """What an estimator knows, as the problem of an audit; its support is the one draw."""
+    encoder, own = estimator.encoder, estimator.options
+    if encode is None and encoder is not None:
+        encode = encoder.encode_texts
+    controls = None
+    if encode is not None:
+        controls = Controls(
+            estimator.pool.texts, estimator.classnames, encode, words=common_words() if words is None else words, seed=seed,
+            caption=own.caption_templates[0], template=own.desc_template,
+        )  # fmt: skip
+    return AuditProblem(
         estimator.classnames, estimator.pool.texts, estimator.captions, estimator.d, test,
         [estimator.support] if estimator.from_photos else [],
         own_lists=estimator.pool.own_lists, leaks=leaks_of(estimator), controls=controls, tie_order=estimator.tie_order,
-        scale=100.0 if estimator.encoder is None else estimator.encoder.logit_scale,
+        scale=100.0 if encoder is None else encoder.logit_scale,
     )  # fmt: skip
-    settings = AuditOptions(seeds=seeds, arms=tuple(arms), selection=own.selection, w_cls=w, **options)
-    return audit(problem, labels, settings, overlap=shared_rows(estimator.support[0], test), progress=progress)
 
 
 def leaks_of(estimator: ClassnameFree) -> list[int]:
