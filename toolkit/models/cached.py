@@ -43,10 +43,10 @@ class CachedEncoder:
     def __repr__(self) -> str:
         return f"CachedEncoder({self.inner!r})"
 
-    def encode_images(self, images: Sequence[ImageLike], *, batch_size: int = 32) -> Tensor:
+    def encode_images(self, images: Sequence[ImageLike], *, batch_size: int = 32, workers: int | None = None) -> Tensor:
         """(N, D) float32 on the CPU, L2 norm 1. Raises: ImageError: on the first image that cannot be read."""
         result = torch.empty(len(images), self.dim)
-        for batch in self.iter_images(images, batch_size=batch_size):
+        for batch in self.iter_images(images, batch_size=batch_size, workers=workers):
             if batch.failures:
                 raise ImageError(batch.failures[0][1])
             result[batch.indices] = batch.embeddings

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from toolkit.config import fingerprint
 from toolkit.errors import ModelConfigError, UsageError
 from toolkit.images import as_source
-from toolkit.models.text import TextEncoder, TextTower
+from toolkit.models.text import TextEncoder, TextTower, unit
 from toolkit.models.vision import PixelBatch, Preprocess, iter_pixels, raise_first_failure
 from toolkit.types import JSON, EncodedBatch, PatchFeatures
 
@@ -85,7 +84,7 @@ class Encoder(ABC):
             if batch.indices:
                 with torch.inference_mode():
                     features = self._image_features(self._inputs(batch))
-                embeddings = _unit(features)
+                embeddings = unit(features, self.dtype)
             yield EncodedBatch(batch.indices, embeddings, batch.failures)
 
     def encode_texts(self, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
@@ -104,8 +103,8 @@ class Encoder(ABC):
             raise_first_failure(batch.failures)
             with torch.inference_mode():
                 grid, image = self._patch_features(self._inputs(batch))
-            patches.append(_unit(grid))
-            pooled.append(_unit(image))
+            patches.append(unit(grid, self.dtype))
+            pooled.append(unit(image, self.dtype))
         if not patches:
             raise UsageError("there are no images to encode")
         if len({part.shape[1:] for part in patches}) > 1:
@@ -121,11 +120,6 @@ class Encoder(ABC):
         arrays = {key: torch.from_numpy(array).to(self.device, non_blocking=True) for key, array in batch.pixels.items()}
         finished = self.preprocess.finish(arrays)
         return {key: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for key, tensor in finished.items()}
-
-
-def _unit(features: Tensor) -> Tensor:
-    """float32 of norm 1 on the CPU. Called outside inference mode: heads can train on the result."""
-    return functional.normalize(features.float(), dim=-1).cpu()
 
 
 def apply_alone(tokens: Tensor, pool: Callable[[Tensor], Tensor], copies: int = 1) -> Tensor:

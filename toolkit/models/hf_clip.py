@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from toolkit.errors import ModelConfigError, ModelNotFound, UsageError
 from toolkit.models import weights
 from toolkit.models.encoder import Encoder, apply_alone
-from toolkit.models.text import Tokens, first_position_of
+from toolkit.models.text import IDS, Tokens, first_position_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,7 +63,6 @@ def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.d
 
 def _load_model(folder: Path, class_name: str, *, pickled: bool) -> Any:
     import transformers
-    from safetensors import SafetensorError
 
     with _quiet():
         try:
@@ -71,7 +70,7 @@ def _load_model(folder: Path, class_name: str, *, pickled: bool) -> Any:
                 folder, dtype=torch.float32, use_safetensors=not pickled, weights_only=True, local_files_only=True,
                 trust_remote_code=False, output_loading_info=True,
             )  # fmt: skip
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except Exception as error:  # configuration classes, safetensors and torch each raise errors of their own
             raise ModelConfigError(f"{folder} cannot be loaded as a {class_name}: {_first_line(error)}") from error
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
@@ -96,8 +95,10 @@ def _load_processors(folder: Path) -> tuple[Any, Any]:
         with _quiet():
             processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:  # a damaged tokenizer.json raises plain Exception
         raise ModelConfigError(f"the tokenizer or image processor in {folder} cannot be loaded: {_first_line(error)}") from error
+    if tokenizer.pad_token_id is None:
+        raise ModelConfigError(f"the tokenizer in {folder} has no padding token, and texts of different lengths need one")
     return processor, tokenizer
 
 
@@ -189,6 +190,7 @@ class HFText:
         config = model.config.text_config
         self.dim = int(getattr(model.config, "projection_dim", None) or 0) if kind in ("clip", "vision-text-dual-encoder") else 0
         self.dim = self.dim or int(getattr(config, "projection_size", None) or config.hidden_size)
+        self.vocab_size = int(config.vocab_size)
         self.eos = config.eos_token_id
         limit = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
         self.context = min(int(limit), int(tokenizer.model_max_length))
@@ -196,13 +198,13 @@ class HFText:
     def tokenize(self, texts: list[str]) -> Tokens:
         padding = True if self.kind == "vision-text-dual-encoder" else "max_length"  # as the library's processors do
         made = self.tokenizer(texts, padding=padding, truncation=True, max_length=self.context, return_tensors="pt")
-        tokens = {key: made[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in made}
+        tokens = {key: made[key] for key in (IDS, "attention_mask", "token_type_ids") if key in made}
         if self.kind == "clip":  # behind the end of a text nothing counts, mask or not; without a mask attention is faster
-            return {"input_ids": tokens["input_ids"]}
+            return {IDS: tokens[IDS]}
         return tokens
 
     def lengths(self, tokens: Tokens) -> Tensor | None:
-        ids = tokens["input_ids"]
+        ids = tokens[IDS]
         if self.kind == "clip":
             return (ids.argmax(dim=-1) if self.eos == LEGACY_EOS else first_position_of(ids, self.eos)) + 1
         if self.kind == "vision-text-dual-encoder" and "attention_mask" in tokens and self.tokenizer.padding_side == "right":
@@ -210,10 +212,10 @@ class HFText:
         return None
 
     def count_cut(self, texts: list[str], tokens: Tokens) -> int:
-        full = tokens["input_ids"][:, -1] != self.tokenizer.pad_token_id
+        full = tokens[IDS][:, -1] != self.tokenizer.pad_token_id
         if self.tokenizer.pad_token_id == self.tokenizer.eos_token_id:
-            full = tokens["input_ids"][:, -2:].ne(self.tokenizer.pad_token_id).any(dim=-1)
-        if tokens["input_ids"].shape[1] < self.context or not full.any():
+            full = tokens[IDS][:, -2:].ne(self.tokenizer.pad_token_id).any(dim=-1)
+        if tokens[IDS].shape[1] < self.context or not full.any():
             return 0
         suspects = [texts[row] for row in full.nonzero().flatten().tolist()]
         return sum(len(ids) > self.context for ids in self.tokenizer(suspects, truncation=False, verbose=False)["input_ids"])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from toolkit.errors import ModelConfigError, ModelNotFound, UsageError, near_matches, unknown_name
 from toolkit.models import hub, weights
 from toolkit.models.encoder import Encoder, apply_alone
-from toolkit.models.text import Tokens, first_position_of
+from toolkit.models.text import IDS, Tokens, first_position_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,10 +29,18 @@ QUICK = "-quickgelu"
 
 
 def list_names() -> list[str]:
-    """All pretrained models that open_clip knows, as open_clip:ARCH/PRETRAINED."""
+    """All pretrained models that open_clip knows, as open_clip:ARCH/PRETRAINED, without those that would compute another activation."""
     import open_clip
 
-    return sorted(f"open_clip:{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained())
+    return sorted(f"open_clip:{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained() if _belong(architecture, tag))
+
+
+def _belong(architecture: str, tag: str) -> bool:
+    try:
+        find_record(architecture, tag)
+    except ModelConfigError:
+        return False
+    return True
 
 
 def load_builtin(architecture: str, tag: str | None, *, offline: bool, allow_pickle: bool, **settings: Any) -> OpenClipEncoder:
@@ -151,7 +159,7 @@ def _construct(config: dict[str, Any], text_folder: Path | None, *, offline: boo
     try:
         with torch.random.fork_rng(devices=[]):
             return kind(**settings)
-    except (TypeError, ValueError, RuntimeError, KeyError, AssertionError, OSError) as error:
+    except Exception as error:  # constructors of three libraries, fed with a file's numbers: anything may come
         raise ModelConfigError(f"open_clip cannot build this architecture: {type(error).__name__}: {error}") from error
 
 
@@ -193,8 +201,8 @@ def _load_tokenizer(text: dict[str, Any], folder: Path | None, *, offline: bool)
     weights.refuse_remote_code(source)
     try:
         tokenizer = HFTokenizer(str(source), context_length=context, tokenizer_mode=mode, **extra)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise ModelNotFound(f"the tokenizer in {source} cannot be loaded: {error}") from error
+    except Exception as error:  # a damaged tokenizer.json raises plain Exception
+        raise ModelConfigError(f"the tokenizer in {source} cannot be loaded: {str(error)[:300]}") from error
     return tokenizer, {"kind": "hf", "files": weights.hash_tokenizer(source), **identity}
 
 
@@ -234,6 +242,7 @@ class OpenClipText:
 
     def __init__(self, model: Any, tokenizer: Any, dim: int, context: int) -> None:
         self.model, self.tokenizer, self.dim, self.context = model, tokenizer, dim, context
+        self.vocab_size = int(getattr(model, "vocab_size", 0) or model.text.vocab_size)
         tower = getattr(model, "text", model)  # the plain CLIP class keeps the parts of its text tower to itself
         self.pool = getattr(tower, "pool_type", getattr(model, "text_pool_type", None))
         self.eos = int(getattr(tower, "eos_id", getattr(model, "text_eos_id", -1)))
@@ -241,17 +250,17 @@ class OpenClipText:
         self.tower = tower if causal and self.pool in ("argmax", "eos") and not getattr(tower, "use_pad_mask", False) else None
 
     def tokenize(self, texts: list[str]) -> Tokens:
-        return {"ids": self.tokenizer(texts)}
+        return {IDS: self.tokenizer(texts)}
 
     def lengths(self, tokens: Tokens) -> Tensor | None:
         if self.tower is None:
             return None
-        ids = tokens["ids"]
+        ids = tokens[IDS]
         return (ids.argmax(dim=-1) if self.pool == "argmax" else first_position_of(ids, self.eos)) + 1
 
     def count_cut(self, texts: list[str], tokens: Tokens) -> int:
         """Texts whose last position is taken are counted again without a limit."""
-        ids = tokens["ids"]
+        ids = tokens[IDS]
         wrapped = getattr(self.tokenizer, "tokenizer", None)
         pad = getattr(wrapped, "pad_token_id", 0) if wrapped is not None else 0
         last = ids[:, -2:] if wrapped is not None and pad == getattr(wrapped, "eos_token_id", None) else ids[:, -1:]
@@ -262,7 +271,7 @@ class OpenClipText:
         return sum(len(found) > self.context for found in wrapped(cleaned, truncation=False, verbose=False)["input_ids"]) if cleaned else 0
 
     def features(self, tokens: Tokens) -> Tensor:
-        ids = tokens["ids"]
+        ids = tokens[IDS]
         if self.tower is None or ids.shape[1] == self.context:
             whole: Tensor = self.model.encode_text(ids, normalize=False)
             return whole

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.errors import UsageError
+from toolkit.errors import ModelConfigError, UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +26,15 @@ GUARD_TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-
 """Largest accepted difference of unit embeddings, trimmed against full. Half precision rounds differently for other shapes."""
 
 Tokens = dict[str, Tensor]
+IDS = "input_ids"
+MIXED_UP = "tokenizer and weights belong to different models, or the tokenizer was saved without its special tokens"
 
 
 class TextTower(Protocol):
     """A library's tokenizer and text tower."""
 
-    @property
-    def dim(self) -> int: ...
+    dim: int
+    vocab_size: int
 
     def tokenize(self, texts: list[str]) -> Tokens:
         """(N, L) tensors exactly as the library makes them, L the same for all, on the CPU."""
@@ -64,8 +66,7 @@ class TextEncoder:
         if batch_size < 1:
             raise UsageError(f"batch_size={batch_size} is not possible", hint="use 1 or more")
         for text in texts:
-            if not isinstance(text, str):
-                raise UsageError(f"texts holds a {type(text).__name__}; expected strings")
+            _check_text(text)
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         unique = list(rows)
         result = torch.empty(len(unique), self.tower.dim)
@@ -74,16 +75,20 @@ class TextEncoder:
             chunk = unique[start : start + CHUNK]
             tokens = self.tower.tokenize(chunk)
             cut += self.tower.count_cut(chunk, tokens)
+            if int(tokens[IDS].max()) >= self.tower.vocab_size:
+                raise ModelConfigError(
+                    f"the tokenizer makes ids beyond the {self.tower.vocab_size} that the text tower knows", hint=MIXED_UP
+                )
             result[start : start + len(chunk)] = self._encode_tokens(tokens, batch_size)
         if cut:
             _log.warning("%d of %d texts are longer than the model's context and lost their end", cut, len(unique))
         return result[torch.tensor([rows[text] for text in texts], dtype=torch.long)]
 
     def _encode_tokens(self, tokens: Tokens, batch_size: int) -> Tensor:
-        width = next(iter(tokens.values())).shape[1]
+        count, width = tokens[IDS].shape
         lengths = self.tower.lengths(tokens) if self.trim is not False else None
         if lengths is None:
-            lengths = torch.full((len(next(iter(tokens.values()))),), width)
+            lengths = torch.full((count,), width)
         elif self.trim is None:
             self.trim = self._guard(tokens, lengths, width)
             if self.trim is False:
@@ -119,9 +124,38 @@ class TextEncoder:
         batch = {name: tensor[rows, :length].to(self.device) for name, tensor in tokens.items()}
         with torch.inference_mode():
             features = self.tower.features(batch).float()
-        return functional.normalize(features, dim=-1).cpu()
+        return unit(features, self.dtype)
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise UsageError(f"texts holds a {type(text).__name__}; expected strings")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the text {text[:60]!r} is not valid Unicode", hint="it holds half of a character; read its file as UTF-8"
+        ) from None
+
+
+def unit(features: Tensor, dtype: torch.dtype) -> Tensor:
+    """float32 of norm 1 on the CPU. Called outside inference mode: heads can train on the result.
+
+    Raises: ModelConfigError: if the model computed something else than finite numbers in ``dtype``.
+    """
+    features = functional.normalize(features.float(), dim=-1).cpu()
+    if not bool(features.isfinite().all()):
+        hint = "the weights are damaged" if dtype == torch.float32 else "try --dtype float32"
+        raise ModelConfigError(f"the model's embeddings in {str(dtype).removeprefix('torch.')} are not finite numbers", hint=hint)
+    return features
 
 
 def first_position_of(ids: Tensor, token: int) -> Tensor:
-    """(N,) position of the first ``token`` in each row of (N, L) ids; 0 where there is none, as both libraries have it."""
-    return (ids == token).int().argmax(dim=-1)
+    """(N,) position of the first ``token`` in each row of (N, L) ids.
+
+    Raises: ModelConfigError: if a row has none: the libraries would pool at the first position, where all texts are equal.
+    """
+    found = ids == token
+    if not bool(found.any(dim=-1).all()):
+        raise ModelConfigError(f"the tokenizer does not end texts with the token {token}, at which the text tower pools", hint=MIXED_UP)
+    return found.int().argmax(dim=-1)

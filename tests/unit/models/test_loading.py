@@ -229,3 +229,63 @@ def test_global_random_state_is_left_alone(tmp_path: Path) -> None:
     for folder in folders:
         load_encoder(f"local:{folder}", cache=False)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+@pytest.mark.parametrize("content", ["{}", "not json", '{"version": "1.0", "model": {"type": "Unknown"}}'])
+def test_a_damaged_tokenizer(kind: str, content: str, tmp_path: Path) -> None:
+    folder = BUILDERS[kind](tmp_path)
+    (folder / "tokenizer.json").write_text(content)
+    assert "tokenizer" in str(refused(folder, ModelConfigError))
+
+
+@pytest.mark.parametrize("change", [{"num_hidden_layers": "two"}, {"hidden_size": 33}, {"hidden_act": "unknown"}])
+def test_a_damaged_transformers_configuration(change: dict[str, Any], tmp_path: Path) -> None:
+    folder = tiny.tiny_hf_clip(tmp_path)
+    edit_json(folder / "config.json", lambda config: config["vision_config"].update(change))
+    refused(folder, ModelConfigError)
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_a_tokenizer_of_another_model(kind: str, tmp_path: Path) -> None:
+    """It makes ids that the tower does not know, or ends texts with another token: each would be silently wrong or a crash."""
+    folder = BUILDERS[kind](tmp_path)
+
+    def shift(tokenizer: dict[str, Any]) -> None:
+        tokenizer["model"]["vocab"]["dog</w>"] = 5_000
+
+    edit_json(folder / "tokenizer.json", shift)
+    with pytest.raises(ModelConfigError, match="beyond"):
+        load_encoder(f"local:{folder}", cache=False).encode_texts(["a dog"])
+    folder = BUILDERS[kind](tmp_path / "endless")
+    edit_json(folder / "tokenizer.json", lambda tokenizer: tokenizer["post_processor"].update(sep=["dog</w>", 0]))
+    config, where = (
+        ("config.json", ["text_config", "eos_token_id"])
+        if kind == "clip"
+        else ("open_clip_config.json", ["model_cfg", "text_cfg", "eos_id"])
+    )
+
+    def another_end(value: dict[str, Any]) -> None:
+        for key in where[:-1]:
+            value = value[key]
+        value[where[-1]] = 3
+
+    edit_json(folder / config, another_end)
+    with pytest.raises(ModelConfigError, match="does not end texts"):
+        load_encoder(f"local:{folder}", cache=False).encode_texts(["a dog"])
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_weights_that_are_not_numbers(kind: str, tmp_path: Path, images: list[np.ndarray]) -> None:
+    folder = BUILDERS[kind](tmp_path)
+
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        for name, weight in weights.items():
+            if "logit_scale" not in name:
+                weight.fill_(float("nan"))
+
+    edit_weights(folder / SAFE[kind], spoil)
+    encoder = load_encoder(f"local:{folder}", cache=False)
+    for call in (lambda: encoder.encode_texts(["a dog"]), lambda: encoder.encode_images(images[:1])):
+        with pytest.raises(ModelConfigError, match="not finite"):
+            call()

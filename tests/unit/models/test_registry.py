@@ -65,6 +65,8 @@ def test_list_models() -> None:
     names = list_models()
     assert names[0] == "pocket-clip"
     assert "open_clip:ViT-B-32/laion2b_s34b_b79k" in names
+    assert "open_clip:ViT-B-32-quickgelu/openai" in names
+    assert "open_clip:ViT-B-32/openai" not in names
     assert len(names) > 100
     assert all(parse_name(name) for name in names)
 
@@ -128,8 +130,8 @@ def test_shipped_model_without_its_weights(tmp_path: Path, monkeypatch: pytest.M
 def test_own_weights_for_a_built_in_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import open_clip
 
-    folder = tiny.tiny_open_clip(tmp_path / "safe", model_cfg=tiny.open_clip_config(hf_tokenizer_name=None, vocab_size=49408))
-    config = tiny.open_clip_config(hf_tokenizer_name=None, vocab_size=49408)
+    config = tiny.open_clip_config(hf_tokenizer_name=None, vocab_size=49408, pool_type="argmax")
+    folder = tiny.tiny_open_clip(tmp_path / "safe", model_cfg=config)
     monkeypatch.setattr(open_clip, "list_models", lambda: ["tiny"])
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: config)
     encoder = load_encoder(f"open_clip:tiny/{folder / 'open_clip_model.safetensors'}", cache=False)

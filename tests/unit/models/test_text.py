@@ -120,3 +120,5 @@ def test_calls_that_make_no_sense(load: Any) -> None:
         encoder.encode_texts(["a dog", 3])
     with pytest.raises(UsageError, match="batch_size=0"):
         encoder.encode_texts(["a dog"], batch_size=0)
+    with pytest.raises(UsageError, match="not valid Unicode"):
+        encoder.encode_texts(["half a \ud83d"])

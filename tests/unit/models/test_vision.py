@@ -74,6 +74,7 @@ def test_a_killed_worker_is_said(load: Any, images: list[np.ndarray]) -> None:
         list(load("clip").iter_images([*images[:8], Deadly()], batch_size=1, workers=1))
 
 
+@pytest.mark.slow
 def test_spawned_workers_give_the_same(load: Any, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision, "_start_method", lambda device: "spawn")
     encoder = load("clip")
