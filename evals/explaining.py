@@ -45,10 +45,14 @@ def explain_images(
     """
     if not asked and not samples:
         raise UsageError("nothing to explain", hint="give an image file, or --sample with the id or the number of a sample of the task")
-    method, task, encoder, problem, _ = prepare(request, load_encoder, build_method)
-    if not hasattr(method, "estimator"):
-        raise UsageError(f"the method {request.method!r} does not explain itself", hint="classname-free does")
-    wanted = [_place(task, name) for name in asked] + [_sample(task, name) for name in samples]
+    wanted: list[tuple[str, ImageSource, int | None]] = []
+
+    def check(method: Any, task: ClassifyTask) -> None:
+        if not hasattr(method, "explanations"):
+            raise UsageError(f"the method {request.method!r} does not explain itself", hint="classname-free does")
+        wanted.extend([_place(task, name) for name in asked] + [_sample(task, name) for name in samples])
+
+    method, _, encoder, problem, _ = prepare(request, load_encoder, build_method, check=check)
     model = method.estimator(encoder, problem, batch_size=request.batch_size)
     for name, source, label in wanted:
         yield Explained(name, model.explain(source, sample=name, truth=label), source.load())

@@ -116,7 +116,8 @@ def evaluate(
     from evals.runner import run
 
     folder = request.folder()
-    method, task, encoder, problem, learnt = prepare(request, load_encoder, build_method, place=place, folder=folder)
+    ready = prepare(request, load_encoder, build_method, place=place, check=lambda *_: check_writable(folder))
+    method, task, encoder, problem, learnt = ready
     predict = method.predictor(encoder, problem, batch_size=request.batch_size)
     manifest = {
         "model": encoder.name,
@@ -156,9 +157,9 @@ def prepare(
     build_method: Callable[..., Any],
     *,
     place: Place | None = None,
-    folder: Path | None = None,
+    check: Callable[[Any, ClassifyTask], None] | None = None,
 ) -> Prepared:
-    """Find the method, the data and, last because it costs most, the model. ``folder`` must be writable, if it is given.
+    """Find the method, the data and, last because it costs most, the model. ``check`` gets method and task before the model is loaded.
 
     Raises: PermafrostError: all that a user can get wrong.
     """
@@ -168,8 +169,8 @@ def prepare(
     names, templates = request.classnames, request.templates or None
     task = get_task(request.task, data=request.data, classnames=names, templates=templates, **request.task_options)
     support, learnt = _support(task, request)
-    if folder is not None:
-        check_writable(folder)
+    if check is not None:
+        check(method, task)
     device = request.device if place is None else place.device
     encoder = load_encoder(
         request.model, device=device, dtype=request.dtype, offline=request.offline, allow_pickle=request.allow_pickle, cache=request.cache
