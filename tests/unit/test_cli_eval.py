@@ -216,6 +216,22 @@ def test_class_names_that_do_not_fit(photos: Path, tiny_model: Path, tmp_path: P
     refused(evaluate(photos, tiny_model, tmp_path / "run", "--classnames", tmp_path / "names.txt"), 2, "white dog")
 
 
+def test_labels_out_of_range(tiny_model: Path, tmp_path: Path) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    picture = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(picture, "PNG")
+    rows = [{"bytes": picture.getvalue(), "path": None}] * 4
+    pq.write_table(pa.table({"image": rows, "label": [0, 1, 2, 7]}), tmp_path / "data.parquet")
+    (tmp_path / "names.txt").write_text("black cat\nred bag\nwhite dog\n")
+    names = ("--classnames", tmp_path / "names.txt")
+    result = call("eval", "-t", f"parquet:{tmp_path / 'data.parquet'}", "-m", f"local:{tiny_model}", "--output", tmp_path / "run", *names)
+    refused(result, 2, "7")
+
+
 def test_a_template_without_a_slot(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
     refused(evaluate(photos, tiny_model, tmp_path / "run", "--template", "a photo"), 2, "{}")
 
