@@ -322,7 +322,7 @@ def embed(folder: Path, model: str, output: Path, batch_size: int, workers: int 
 @click.option("-m", "--model", required=True, help="A language or image-text model: local:DIR or hf:REPO[@REV].")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The pool: a JSON file {class: [texts]}.")
 @click.option("--run", type=click.Path(path_type=Path), help="A finished run on these classes: rivals are those that it confuses.")
-@click.option("--encoder", default="pocket-clip", show_default=True, help="Without --run: rivals have near captions; or none: the next names.")
+@click.option("--encoder", default="pocket-clip", show_default=True, help="Rivals have near captions here; none: the next names.")
 @click.option("--about", default="photos", show_default=True, help='What the images are, as in "satellite photos".')
 @click.option("--rivals", type=click.IntRange(min=1), default=3, show_default=True, help="Contrast each class with so many.")
 @click.option("--texts", type=click.IntRange(min=1), default=6, show_default=True, help="Ask for so many texts each time.")

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evals.tasks.labels import match_in_order
+from evals.tasks.labels import match_in_order, read_names
 from toolkit.errors import DataError, unknown_name
 
 PROMPTS = Path(__file__).resolve().parents[2] / "prompts"
@@ -66,6 +66,21 @@ class _File(BaseModel):
 def list_prompts(root: Path = PROMPTS) -> list[str]:
     """The names of all prompt sets for classification."""
     return sorted(path.stem for path in (root / "classify").glob("*") if path.suffix in (".json", ".yaml", ".yml"))
+
+
+def class_list(given: str, root: Path = PROMPTS) -> tuple[str, ...]:
+    """Class names from what was typed: a file of names, the name of a prompt set, or names with commas between them.
+
+    Raises: UsageError: if it is none of these. DataError: if the file is not a list of names.
+    """
+    if Path(given).is_file():
+        names = read_names(Path(given)) or ()
+        return tuple(names.values() if isinstance(names, Mapping) else names)
+    if given in list_prompts(root):
+        return load_prompts(given, root).classnames
+    if "," in given:
+        return tuple(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+    raise unknown_name("file of class names or prompt set", given, list_prompts(root))
 
 
 @cache

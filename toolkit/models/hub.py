@@ -43,6 +43,11 @@ def fetch_configuration(repo: str, revision: str | None = None, *, offline: bool
     return folder
 
 
+def fetch_model_files(repo: str, commit: str, patterns: Sequence[str], *, offline: bool) -> Path:
+    """The local folder with all files of a repository's state that match ``patterns``. Raises: ModelNotFound."""
+    return _snapshot(repo, commit, list(patterns), offline=offline)
+
+
 def fetch_weights(repo: str, safe: Sequence[str], pickled: Sequence[str], *, offline: bool, allow_pickle: bool) -> Path:
     """One file of weights, the first of ``safe`` that exists, else of ``pickled`` if that is allowed.
 
