@@ -134,6 +134,7 @@ class Board:
             self.words(self.left, "the answer is right" if right else "the answer is wrong", self.width, look="ink" if right else "warn")
             self.y += 24
         origin = {"loo": "found by leave-one-out", "oracle": "found on the test set (oracle)", "given": "given"}
+        origin |= {"prequential": "found batch by batch", "no support": "as no photos were given"}
         facts = [f"{len(told['candidates'])} candidates, up to {told['m']} texts each"]
         facts.append(f"weight of the name w = {told['w']:.2f}, {origin.get(told['w_origin'], told['w_origin'])}")
         for fact in facts:
@@ -197,7 +198,7 @@ class Board:
             base, self.y = self.y, self.y + 17
             self.words(self.left, row["name"], wide)
             self.words(self.right - numbers + 76, signed(row["lead"]), 76, anchor="end")
-            self.words(self.right, "none" if row["flip"] is None else f"{row['flip']:.2f}", 90, anchor="end")
+            self.words(self.right, "never" if row["flip"] is None else f"{row['flip']:.2f}", 90, anchor="end")
             self.y = base + 38
         self.items.insert(0, Stroke(zero, top + 4, zero, self.y - 6, "line"))
         if len(rivals) > len(shown):

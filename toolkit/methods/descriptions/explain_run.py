@@ -10,8 +10,9 @@ import torch
 
 from toolkit.errors import UsageError
 from toolkit.methods.descriptions.controls import generator, random_characters
-from toolkit.methods.descriptions.explain import Explanation, explain, flagged
+from toolkit.methods.descriptions.explain import explain, flagged
 from toolkit.methods.descriptions.explain_text import sentence
+from toolkit.methods.descriptions.explanation import Explanation
 from toolkit.methods.descriptions.faithfulness import KINDS, flip_rates, instructive, rates_json
 from toolkit.methods.descriptions.selection import unit_rows
 from toolkit.types import JSON, Sample

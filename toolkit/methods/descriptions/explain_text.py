@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toolkit.methods.descriptions.explain import Candidate, Explanation, TextPart
+from toolkit.methods.descriptions.explanation import Candidate, Explanation, TextPart
 
 MOST_RIVALS, MOST_TEXTS = 4, 8
 

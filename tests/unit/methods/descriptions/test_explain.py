@@ -11,8 +11,9 @@ import torch
 
 from tests.unit.methods.descriptions.explain_cases import C, P, answer, make, scored
 from toolkit.errors import ShapeError, UsageError
-from toolkit.methods.descriptions.explain import Explanation, Fitted, explain
+from toolkit.methods.descriptions.explain import Fitted, explain
 from toolkit.methods.descriptions.explain_text import plain, sentence
+from toolkit.methods.descriptions.explanation import Explanation
 from toolkit.methods.descriptions.flips import winner_at
 from toolkit.methods.descriptions.selection import label_sets, nearest, predict
 
@@ -228,6 +229,7 @@ def test_json_holds_every_number_and_the_text_form_names_everyone() -> None:
     assert value["candidates"][1]["texts"][0]["without"]["drop"] == told.candidates[1].texts[0].without.drop
     text = plain(told)
     assert sentence(told) in text
+    assert str(told) == text
     for row in told.candidates:
         assert row.name in text
         assert all(part.text in text for part in row.texts)
