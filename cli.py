@@ -487,11 +487,13 @@ def audit_command(**given: Any) -> None:
     from evals.session import EvalRequest
     from toolkit.config import parse_options
     from toolkit.methods import build_method
+    from toolkit.methods.descriptions.audit_arms import AuditOptions
     from toolkit.methods.descriptions.audit_run import FULL, QUICK, audit_samples
     from toolkit.models import load_encoder
 
     as_json, draws, full, seeds = (given.pop(name) for name in ("as_json", "draws", "full", "seeds"))
     settings = {"seeds": seeds or (FULL if full else QUICK), "arms": given.pop("arms"), "seed": given["seed"]}
+    AuditOptions(**settings)  # a wrong name is found before a model is loaded
     options = parse_options(given["options"]) | {"pool": given.pop("pool")}
     given |= {"options": options, "task_options": parse_options(given["task_options"]), "shots": given["shots"] or None}
     request = EvalRequest(**given, method="classname-free")

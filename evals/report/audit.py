@@ -22,7 +22,7 @@ HEADLINES = {
     "mixed": "Part of the gain comes from what the descriptions say",
     "few-shot leakage": "The gain comes from the labelled images, not from the descriptions",
     "ensembling": "The gain is that of any ensemble: random words do as well",
-    "no gain": "The descriptions bring no gain",
+    "no gain": "No gain of the descriptions can be shown",
     "inconclusive": "These images cannot tell where the gain comes from",
     "invalid": "This audit is invalid",
 }
@@ -173,6 +173,7 @@ def flags(result: Mapping[str, Any]) -> list[str]:
         best = max(result["vision"], key=lambda name: result["vision"][name]["value"])
         row, lead = _arm(result, best), result["vision"][best]
         title = clean(row["title"]) if row else best
+        title = title if title[:1] + title[1:].lower() != title else title[:1].lower() + title[1:]  # names like Tip-Adapter stay
         found.append(
             f"Vision dominates: with the same labelled images, {title}, which reads no descriptions, is {points(lead['value'])} points "
             f"better ({interval(lead['ci'])})."

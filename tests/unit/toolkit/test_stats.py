@@ -192,3 +192,34 @@ def test_holm_rejects_as_the_step_down_procedure_does(p_values: list[float], lev
         rejected.add(i)
     assert {i for i, p in enumerate(adjusted) if p <= level} == rejected
     assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_mean_bootstrap_is_resampling_images(seed: int) -> None:
+    """Drawing how often each distinct value comes is drawing images: the same interval within 0.1 point."""
+    rng = np.random.default_rng(seed)
+    gaps = rng.choice([-1.0, -0.25, 0.0, 0.5, 1.0], p=[0.03, 0.03, 0.86, 0.03, 0.05], size=3000)
+    fast, slow = stats.mean_bootstrap(gaps), stats.paired_bootstrap_values(np.zeros(3000), gaps, resamples=4000)
+    assert fast.value == pytest.approx(gaps.mean())
+    assert fast.ci == pytest.approx(slow.ci, abs=1e-3)
+
+
+def test_mean_bootstrap_of_three_values_is_the_paired_one() -> None:
+    gaps = np.repeat([1.0, -1.0, 0.0], [30, 10, 160])
+    assert stats.mean_bootstrap(gaps).ci == pytest.approx(stats.paired_bootstrap(30, 10, 200).ci, abs=0.005)
+    with pytest.raises(ValueError, match="at least one sample"):
+        stats.mean_bootstrap([])
+
+
+def test_strata_take_the_spread_between_classes_away() -> None:
+    gaps, classes = np.repeat([1.0, 0.0], [50, 50]), np.repeat([0, 1], [50, 50])
+    free, fixed = stats.mean_bootstrap(gaps), stats.mean_bootstrap(gaps, strata=classes)
+    assert free.ci[0] < 0.45
+    assert fixed.ci == (0.5, 0.5)
+
+
+def test_draws_are_resampled_as_well() -> None:
+    gaps = np.stack([np.full(50, value) for value in (0.0, 0.2, 0.4)])
+    low, high = stats.mean_bootstrap(gaps).ci
+    assert (low, high) == pytest.approx((0.0, 0.4), abs=0.07)
+    assert stats.mean_bootstrap(gaps).value == pytest.approx(0.2)

@@ -55,6 +55,7 @@ ARMS: dict[str, Kind] = {
     "waffle": Kind("7", "WaffleCLIP", "ensembling"),
 }
 TEXT_CONTROLS = ("random_characters", "random_words", "permuted_words")
+NEEDED = ("caption", "selected", "selected_clean", "random_characters", "random_characters_clean", "null")  # by the verdict
 VISION = ("ncm_global", "ncm_local", "ncm_mixed", "tip_adapter")
 
 
@@ -149,7 +150,7 @@ class AuditOptions:
 
     Attributes:
         seeds: control pools and shuffles of each kind. 20 is quick, 100 is full.
-        arms: names of ARMS to run; empty means all that are possible. "caption", "selected" and "random_characters" always run.
+        arms: names of ARMS to run; empty means all that are possible. Those that the verdict needs always run.
         level: of significance. delta: accuracy that counts as none. resamples: of the bootstrap. seed: of every random choice.
         selection: options of the method. w_cls: "loo", or the same number in every arm.
     """
@@ -187,8 +188,7 @@ class Answer(NamedTuple):
 
 def wanted(problem: AuditProblem, options: AuditOptions) -> list[str]:
     """The arms that will run, in the order of ARMS."""
-    always = {"caption", "selected", *(["random_characters"] if problem.controls else [])}
-    names = set(options.arms or ARMS) | always
+    names = set(options.arms or ARMS) | set(NEEDED)
     if problem.templates is None:
         names.discard("templates")
     if problem.own_lists is None:
