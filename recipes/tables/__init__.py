@@ -1,0 +1,1 @@
+"""Tables of the documentation, each made by one command from the data alone."""
