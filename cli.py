@@ -603,7 +603,7 @@ def export(what: str, folder: Path, **given: Any) -> None:
 
 def main() -> None:
     """The console script."""
-    cli()
+    cli(prog_name="permafrost")
 
 
 if __name__ == "__main__":
