@@ -220,7 +220,7 @@ def explain_command(images: tuple[str, ...], samples: tuple[str, ...], out: Path
     picture_path(out, 0, 1)  # a wrong ending is found before a model is loaded
     given |= {name: parse_options(given[name]) for name in ("options", "task_options")}
     request = EvalRequest(**given)
-    told = []
+    told: list[dict[str, Any]] = []
     with progress_bar("explaining", shown=not as_json):
         for done in explain_images(request, images, samples, load_encoder=load_encoder, build_method=build_method):
             why = done.explanation
@@ -464,6 +464,7 @@ def doctor(output: Path, as_json: bool) -> None:
 @click.option("--draw-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the first draw.")
 @click.option("--full/--quick", "full", default=False, help="100 control seeds of each kind, or 20.  [default: quick]")
 @click.option("--seeds", type=click.IntRange(min=1), help="Another number of control seeds.")
+@click.option("--mode", type=click.Choice(["selected", "assigned"]), default="selected", show_default=True, help="What is judged.")
 @click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this arm, beside those that the verdict needs. Repeatable.")
 @click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of classname-free, as k=5. Repeatable.")
 @click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of the task, as size=256. Repeatable.")
@@ -492,7 +493,7 @@ def audit_command(**given: Any) -> None:
     from toolkit.models import load_encoder
 
     as_json, draws, full, seeds = (given.pop(name) for name in ("as_json", "draws", "full", "seeds"))
-    settings = {"seeds": seeds or (FULL if full else QUICK), "arms": given.pop("arms"), "seed": given["seed"]}
+    settings = {"seeds": seeds or (FULL if full else QUICK), "arms": given.pop("arms"), "mode": given.pop("mode"), "seed": given["seed"]}
     AuditOptions(**settings)  # a wrong name is found before a model is loaded
     options = parse_options(given["options"]) | {"pool": given.pop("pool")}
     given |= {"options": options, "task_options": parse_options(given["task_options"]), "shots": given["shots"] or None}

@@ -134,12 +134,13 @@ def main() -> None:
         found = torch.tensor([row(synthetic(shots, seed), seed) for seed in range(given.seeds)], dtype=torch.float64).mean(dim=0).tolist()
         worst = max(abs(a - b) for a, b in zip(found, expected, strict=True))
         measured = {name: round(value, 4) for name, value in zip(COLUMNS, found, strict=True)}
-        table.append({"shots": shots, "measured": measured, "expected": dict(zip(COLUMNS, expected, strict=True)), "worst": round(worst, 4)})
+        wanted = dict(zip(COLUMNS, expected, strict=True))
+        table.append({"shots": shots, "measured": measured, "expected": wanted, "worst": round(worst, 4)})
     meaning = [planted_row(synthetic(16, 0), noise) for noise in PLANTED]
     null = [null_row(shots) for shots in (4, 16)]
     ok = all(line["worst"] <= 0.02 for line in table) and all(line["ok"] for line in (*meaning, *null))
-    done = {"ok": ok, "seeds": given.seeds, "table": table, "planted": meaning, "null": null, "cpu_seconds": round(time.process_time() - began, 1)}
-    print(json.dumps(done, indent=2))
+    spent = round(time.process_time() - began, 1)
+    print(json.dumps({"ok": ok, "seeds": given.seeds, "table": table, "planted": meaning, "null": null, "cpu_seconds": spent}, indent=2))
 
 
 if __name__ == "__main__":

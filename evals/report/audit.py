@@ -83,9 +83,11 @@ def lede(result: Mapping[str, Any]) -> str:
     gain, meaning, fewshot = result["gain"], result["meaning"], result["fewshot"]
     images = sum(result["support"])
     who = f"{counted(images // max(1, len(result['support'])), 'labelled image')}" if images else "class names alone"
+    assigned = result["options"].get("mode") == "assigned"
+    ours, theirs = ("as written for each class", "in their place") if assigned else (f"chosen by {who}", "chosen in the same way")
     return (
-        f"Descriptions chosen by {who} change the accuracy of the class name by {points(gain['value'])} points. "
-        f"Random letters, chosen in the same way, change it by {points(fewshot['value'])}. "
+        f"Descriptions {ours} change the accuracy of the class name by {points(gain['value'])} points. "
+        f"Random letters, {theirs}, change it by {points(fewshot['value'])}. "
         f"What is left for meaning: {points(meaning['value'])} points, 95\u00a0% interval {interval(meaning['ci'])}."
     )
 

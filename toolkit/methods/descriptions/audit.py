@@ -166,7 +166,11 @@ def _evidence(right: dict[str, np.ndarray], options: AuditOptions, overlap: int)
     null = None
     if "null" in right:
         null = mean_bootstrap(right["null"].mean(axis=1) - caption, resamples=options.resamples, seed=options.seed)
-    return Evidence(claim, fewshot, clean, null, overlap)
+    waffle = None
+    if options.mode == "assigned" and "waffle" in right:
+        ours, noisy = right["selected"][:, 0], right["waffle"].mean(axis=1)
+        waffle = mean_effect(ours - noisy, resamples=options.resamples, seed=options.seed)
+    return Evidence(claim, fewshot, clean, null, overlap, waffle)
 
 
 def _claim(right: dict[str, np.ndarray], real: str, control: str, options: AuditOptions) -> Claim:
@@ -213,6 +217,7 @@ def _effects(right: dict[str, np.ndarray], truth: np.ndarray, evidence: Evidence
         "fewshot": evidence.fewshot,
         "clean": evidence.clean,
         "null": None if evidence.null is None else evidence.null._asdict(),
+        "waffle": evidence.waffle,
         "overlap": evidence.overlap,
         "resolution": {
             "changed": changed,
@@ -245,6 +250,8 @@ def _row(name: str, measured: Measured, right: dict[str, np.ndarray], truth: np.
     changed = [changes(caption[draw], row) for draw, rows in enumerate(ours) for row in rows]
     single = accuracies.size == 1
     kind = ARMS[name]
+    if options.mode == "assigned" and kind.number in ("2", "3a", "3b", "3c"):
+        kind = kind._replace(title=kind.title.replace("Selected descriptions", "Descriptions as written").replace("selected", "assigned"))
     recall = [ours.mean(axis=(0, 1))[truth == label].mean() for label in np.unique(truth)]
     oracle = np.mean(measured.oracle) if measured.oracle else None
     return {
@@ -290,8 +297,8 @@ def _rank(right: dict[str, np.ndarray], options: AuditOptions) -> float:
 
 def _candidates(first: Answer | None, labels: Tensor, problem: AuditProblem, options: AuditOptions) -> dict[str, Any]:
     """Ceiling, floor, and what the first draw's selection says about assignment and about misplaced texts."""
-    if first is None or first.detail is None:
-        return {}
+    if first is None or first.detail is None:  # nothing was selected
+        return {"recall_at_k": None, "lift": None, "misplaced": []}
     found = first.detail
     recall = found.recall_at_k(labels)
     caption = float((problem.test @ problem.captions.T).argmax(dim=1).eq(labels).double().mean())

@@ -56,6 +56,7 @@ ARMS: dict[str, Kind] = {
 }
 TEXT_CONTROLS = ("random_characters", "random_words", "permuted_words")
 NEEDED = ("caption", "selected", "selected_clean", "random_characters", "random_characters_clean", "null")  # by the verdict
+MODES = ("selected", "assigned")
 VISION = ("ncm_global", "ncm_local", "ncm_mixed", "tip_adapter")
 
 
@@ -153,6 +154,7 @@ class AuditOptions:
         arms: names of ARMS to run; empty means all that are possible. Those that the verdict needs always run.
         level: of significance. delta: accuracy that counts as none. resamples: of the bootstrap. seed: of every random choice.
         selection: options of the method. w_cls: "loo", or the same number in every arm.
+        mode: what is judged: "selected" descriptions, or "assigned" ones: each class with its own list, without selection.
     """
 
     seeds: int = 20
@@ -163,8 +165,11 @@ class AuditOptions:
     seed: int = 0
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     w_cls: float | str = "loo"
+    mode: str = "selected"
 
     def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UsageError(f"mode={self.mode!r} is not possible", hint="mode is one of: " + ", ".join(MODES))
         if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 1:
             raise UsageError(f"seeds={self.seeds!r} is not possible", hint="an audit needs at least one control seed; 20 and 100 are usual")
         for name in self.arms:
@@ -193,6 +198,8 @@ def wanted(problem: AuditProblem, options: AuditOptions) -> list[str]:
         names.discard("templates")
     if problem.own_lists is None:
         names -= {"assigned_local", "assigned_global", "assigned_swapped"}
+    if options.mode == "assigned":  # nothing is selected, so that no label can choose
+        names -= {"assigned_local", "shuffled", "null"}
     if not problem.supports:
         names -= set(VISION)
     if not problem.leaks or len(problem.leaks) == len(problem.texts):
@@ -237,15 +244,20 @@ def run_arms(problem: AuditProblem, options: AuditOptions) -> Iterator[Answer]:
 def _select(
     problem: AuditProblem, options: AuditOptions, x: Tensor, y: Tensor, d: Tensor, *, kept: Sequence[int] | None = None,
     labels: Tensor | None = None, real: bool = False,
-) -> Arm:  # fmt: skip
+) -> tuple[Answers, Arm | None]:  # fmt: skip
     """The method with pool ``d``, with only the texts ``kept`` of it, and with S from other ``labels`` if given."""
     own, order = problem.own_lists, problem.tie_order if real else None
     if kept is not None:
         d, own, order = _subset(d, own, order, kept)
-    return arm(
+    if options.mode == "assigned":
+        if own is None:
+            raise UsageError("a flat pool assigns no text to any class", hint='audit it with mode "selected"')
+        return assigned(problem.test, x, y, problem.captions, d, own, k=options.selection.k), None
+    found = arm(
         problem.test, x, y, problem.captions, d,
         options=options.selection, own_lists=own, tie_order=order, selection_labels=labels, w_cls=options.w_cls,
     )  # fmt: skip
+    return Answers(found.predictions, found.w, (found.L, found.A, found.B)), found
 
 
 def _subset(
@@ -262,8 +274,8 @@ def _clean(problem: AuditProblem) -> list[int]:
     return [index for index in range(len(problem.texts)) if index not in leaks]
 
 
-def _of(name: str, draw: int, seed: int, found: Arm) -> Answer:
-    return Answer(name, draw, seed, Answers(found.predictions, found.w, (found.L, found.A, found.B)), found)
+def _of(name: str, draw: int, seed: int, found: tuple[Answers, Arm | None]) -> Answer:
+    return Answer(name, draw, seed, *found)
 
 
 def _fixed_pool(

@@ -81,7 +81,7 @@ class RandomPools:
 
     def waffle(self, number: int) -> Tensor:
         rng = torch.Generator().manual_seed(hash_of("waffle", self.seed, number))
-        return normalize(self.captions + 0.1 * directions(*self.captions.shape, rng), dim=-1)
+        return normalize(self.captions + 0.1 * directions(len(self.captions), self.captions.shape[1], rng), dim=-1)
 
 
 def hash_of(*parts: object) -> int:

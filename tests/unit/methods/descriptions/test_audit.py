@@ -216,6 +216,18 @@ def test_what_cannot_be_audited_is_one_sentence() -> None:
         AuditOptions(seeds=0)
 
 
+def test_assigned_texts_are_judged_without_selection() -> None:
+    found = audit(problem(0.5), made().test_labels, replace(QUICK, mode="assigned"))
+    assert found.verdict.name == "semantic"
+    assert "null" not in found.predictions
+    assert found.result["arms"][1]["title"] == "Descriptions as written"
+    noise = audit(problem(None), made().test_labels, replace(QUICK, mode="assigned", arms=("waffle",)))
+    assert noise.verdict.name in ("no gain", "ensembling")  # texts that mean nothing, and no labels that could choose among them
+    assert noise.evidence.waffle is not None
+    with pytest.raises(UsageError, match="flat pool"):
+        audit(problem(0.5, own_lists=None), made().test_labels, replace(QUICK, mode="assigned"))
+
+
 def test_an_audit_repeats_itself() -> None:
     small = replace(QUICK, seeds=2)
     first, second = ([a.answers.predictions for a in run_arms(problem(1.5), small)] for _ in range(2))
