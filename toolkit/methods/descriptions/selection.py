@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from toolkit.errors import DataError, UsageError
-from toolkit.methods.descriptions.margins import apart, is_plain, largest
+from toolkit.methods.descriptions.margins import apart, largest
 
 Lists = Sequence[Sequence[int]]
 
-CHUNK_BYTES = 4 << 20  # of the chunk x k x P buffer: what stays in a core's cache
-SCORE_ROWS = 1024  # images that are scored at once
+CHUNK_BYTES = 2 << 20  # of the chunk x k x P buffer: what stays in a core's cache
+SCORE_ROWS = 256  # images that are scored at once
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "keep": ("ge", "gt"),
@@ -117,7 +117,7 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def unit_rows(x: Tensor, what: str = "embeddings") -> Tensor:
-    """Rows scaled to norm 1, float32 (float64 stays).
+    """Rows scaled to norm 1, float32 (float64 stays); rows of norm 1 stay as they are.
 
     Args:
         x: (N, D). what: what a message calls it.
@@ -132,6 +132,7 @@ def unit_rows(x: Tensor, what: str = "embeddings") -> Tensor:
         row = int(bad[0])
         kind = "is zero" if float(norms[row]) == 0 else "has a NaN or an infinity in it"
         raise DataError(f"row {row} of the {what} {kind}", hint="leave it out, or encode it again")
+    norms = norms.masked_fill((norms - 1).abs() < 1e-6, 1.0)  # of norm 1 already: scaling would only change the last bit
     unit: Tensor = x / norms[:, None]
     return unit.to(x.dtype)
 
@@ -144,7 +145,8 @@ def class_sums(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     Returns: (C, D) float64 and (C,) int64 counts.
     """
     sums = torch.zeros(classes, x.shape[1], dtype=torch.float64, device=x.device)
-    sums.index_add_(0, y, x.double())
+    for rows, labels in zip(x.split(SCORE_ROWS), y.split(SCORE_ROWS), strict=True):
+        sums.index_add_(0, labels, rows.double())
     return sums, torch.bincount(y, minlength=classes)
 
 
@@ -240,7 +242,6 @@ def select(
         changed = (replace[0] >= 0).nonzero()[:, 0]
         images[changed, replace[0][changed]] = replace[1][changed]
     live = images > 0
-    plain = is_plain(S)
     for number in range(2, k + 1):
         group = (live.sum(dim=1) == number).nonzero()[:, 0]
         chunk = max(8, min(64, CHUNK_BYTES // max(1, number * S.shape[1] * S.element_size())))
@@ -251,7 +252,7 @@ def select(
             rows = torch.index_select(S, 0, ids.flatten(), out=buffer[: ids.numel()]).view(*ids.shape, S.shape[1])
             if replace is not None:
                 _put_rows(rows, part, places, replace, tie_order)
-            values, columns = apart(rows, width, keep=options.keep, rank=options.rank, plain=plain)
+            values, columns = apart(rows, width, keep=options.keep, rank=options.rank)
             kept = values >= 0
             columns = (columns if tie_order is None else tie_order[columns]).masked_fill_(~kept, -1)
             scale = number - 1 if options.rank == "mean" else 1
@@ -334,27 +335,40 @@ def candidate_scores(
     """(N, k) float64 A and B of images whose sets are selected; B is 0 for a lone candidate and where ``set_index`` is -1."""
     n, k = L.shape
     A, B = torch.zeros(2, n, k, dtype=torch.float64, device=x.device)
-    mean = d.double().mean(dim=0, keepdim=True).to(d.dtype) if len(d) else torch.zeros(1, x.shape[1], dtype=d.dtype)
-    table = torch.cat([d, torch.zeros_like(mean), mean])
     used = (selected.chosen >= 0).sum(dim=-1)
+    whole = selected.fallback & (used == 0)
+    mean = d.mean(dim=0, dtype=torch.float64)[None].to(d.dtype) if whole.any() else d[:0]
+    table = torch.cat([d, d.new_zeros(1, d.shape[1]), mean])
     bags = selected.chosen.masked_fill(selected.chosen < 0, len(d))
-    bags[..., 0].masked_fill_(selected.fallback & (used == 0), len(d) + 1)
+    bags[..., 0].masked_fill_(whole, len(d) + 1)
+    again = len(bags) * 2 <= n and k > 1  # sets that come often: their sums are worth keeping
+    kept = _sums(bags, table).double().flatten(0, 1) if again else None
+    captions = captions.double() if n > len(captions) else captions  # before or after they are picked, whichever is less work
     for part in torch.arange(n, device=x.device).split(SCORE_ROWS):
         rows = x[part].double().unsqueeze(-1)
-        A[part] = (captions[L[part]].double() @ rows).squeeze(-1)
-        if k < 2 or not len(selected.sets):
+        A[part] = (_pick(captions, L[part]).double() @ rows).squeeze(-1)
+        if k < 2 or not len(bags):
             continue
         chosen = set_index[part].clamp(min=0)
         places = torch.searchsorted(selected.sets[chosen], L[part]).clamp(max=k - 1)  # of images without a selection: any
-        bag = bags[chosen[:, None], places]
-        sums = torch.nn.functional.embedding_bag(bag.flatten(0, 1), table, mode="sum").view(*bag.shape[:2], -1)
-        size = used[chosen[:, None], places].clamp(min=1)
-        B[part] = (sums.double() @ rows).squeeze(-1) / size
+        own = chosen[:, None], places
+        sums = _pick(kept, own[0] * k + places) if kept is not None else _sums(bags[own], table)
+        B[part] = (sums.double() @ rows).squeeze(-1) / used[own].clamp(min=1)
         B[part[set_index[part] < 0]] = 0
         if options.size_norm == "set":
-            size = torch.where(used[chosen[:, None], places] == 0, len(d), size)
+            size = torch.where(used[own] == 0, len(d), used[own])
             A[part], B[part] = A[part] / size, B[part] / size
     return A, B
+
+
+def _pick(table: Tensor, index: Tensor) -> Tensor:
+    """(R, D) table and (N, k) rows of it -> (N, k, D)."""
+    return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
+
+
+def _sums(bags: Tensor, table: Tensor) -> Tensor:
+    """(..., m) rows of a (R, D) table -> (..., D) their sums."""
+    return torch.nn.functional.embedding_bag(bags.flatten(0, -2), table, mode="sum").view(*bags.shape[:-1], table.shape[1])
 
 
 def decide(L: Tensor, A: Tensor, B: Tensor, w: float) -> Tensor:
