@@ -22,6 +22,9 @@ def sentence(explanation: Explanation) -> str:
 
 def reason(explanation: Explanation) -> str:
     """Which part decided, against the rival that the name prefers, or else against the nearest one."""
+    if explanation.w == 0:
+        agrees = f"the name would say {_printable(explanation.caption_name)}" if explanation.descriptions_decide else "the name agrees"
+        return f"its descriptions decide alone, and {agrees}"
     if explanation.descriptions_decide:
         return f"its descriptions outvote the name, which speaks for {_printable(explanation.caption_name)}"
     rival = explanation.rivals[0]
@@ -60,7 +63,7 @@ def _candidate_line(row: Candidate, wide: int, explanation: Explanation) -> str:
     if row.rank == 1:
         return numbers
     flip = "never" if row.flip is None else f"{row.flip:.3f}"
-    return f"{numbers}  {row.name_part:+9.4f}  {row.description_part:+16.4f}  {flip:>19}"
+    return f"{numbers}  {row.name_part + 0.0:+9.4f}  {row.description_part + 0.0:+16.4f}  {flip:>19}"
 
 
 def _text_lines(row: Candidate) -> list[str]:

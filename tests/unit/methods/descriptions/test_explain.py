@@ -182,6 +182,15 @@ def test_descriptions_decide_where_the_caption_alone_says_otherwise() -> None:
     assert min(both.values()) > 3
 
 
+def test_a_name_without_weight_has_no_vote() -> None:
+    fitted, photos = make(0, w=0.0)
+    for x in photos:
+        told = explain(fitted, x)
+        said = f"the name would say {told.caption_name}" if told.descriptions_decide else "the name agrees"
+        assert f"its descriptions decide alone, and {said}" in sentence(told)
+        assert "-0.0000" not in plain(told).split("\n\n")[1].splitlines()[2].split("  ")[-3]
+
+
 def test_one_candidate_needs_no_texts() -> None:
     fitted, photos = make(0, k=1)
     told = explain(fitted, photos[0])
