@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from toolkit.config import to_json
+from toolkit.errors import UsageError
 from toolkit.methods.descriptions.arms import Arm, arm, shuffled
 from toolkit.methods.descriptions.learner import Learner
 from toolkit.methods.descriptions.selection import Scored, candidate_scores, decide, unit_rows
@@ -76,7 +77,8 @@ class ClassnameFree(Learner):
         index = self._remembered.find(L, self.S, counts, self.options.selection, self.pool.own_lists, self.tie_order)
         selected = self._remembered.selected
         A, B = candidate_scores(x, self.captions, self.d, L, index, selected, self.options.selection)
-        return Scored(L, A, B, index, selected)
+        scored = Scored(L, A, B, index, selected)
+        return scored if self._named_texts is None else scored._replace(B=self._named_texts.scores(x, scored, self.options.conventional))
 
     def predict(self, X: Any) -> Tensor:
         """(N,) class indices."""
@@ -150,6 +152,8 @@ class ClassnameFree(Learner):
         """What ``explain`` works on."""
         from toolkit.methods.descriptions.explain import Fitted
 
+        if self._named_texts is not None:
+            raise UsageError("explanations take name and descriptions apart, and here every text holds both", hint='use conventional="no"')
         own, chosen = self.pool.own_lists, self.options.selection
         return Fitted(
             self.classnames, self.pool.texts, self.captions, self.d, self.S, self._state()[1], own, chosen,

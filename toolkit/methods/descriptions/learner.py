@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from toolkit.errors import DataError, UsageError
+from toolkit.methods.descriptions.conventional import NamedTexts
 from toolkit.methods.descriptions.inputs import Inputs, doubling_rounds, first_of_each
 from toolkit.methods.descriptions.options import options_from
 from toolkit.methods.descriptions.pool import Pool, Source
@@ -44,6 +45,11 @@ class Learner(Inputs):
         )
         self.keep_support = keep_support
         self._remembered = Remembered()
+        self._named_texts: NamedTexts | None = None
+        if self.options.conventional != "no":
+            if encoder is None:
+                raise UsageError("texts with class names need an encoder", hint='pass encoder=..., or conventional="no"')
+            self._named_texts = NamedTexts(encoder, self.classnames, self.pool.texts, self.options.caption_templates[0])
         self.reset()
 
     def reset(self) -> Self:
@@ -171,6 +177,8 @@ class Learner(Inputs):
         return self._w
 
     def _choose(self) -> tuple[float, str]:
+        if self.options.conventional != "no":
+            return 0.0, "conventional"
         given = self.options.w_cls
         if not isinstance(given, str):
             return float(given), "given"

@@ -42,7 +42,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "pool_order": ("appearance", "published"),
     "dedupe": ("normalised", "exact", "none"),
     "leaks": ("report", "drop", "error"),
-    "scope": ("local", "global"),
+    "conventional": ("no", "mean", "max"),
 }
 WEIGHTS = ("loo", "prequential", "oracle")
 
@@ -63,7 +63,7 @@ class Options:
         pool_order: texts are numbered by first "appearance", or after sorting each class's list ("published").
         dedupe: which texts count as one.
         leaks: class names in descriptions are a "report", "drop" or "error".
-        scope: of the assigned fallback baselines: kept for reports.
+        conventional: for comparison only: "mean" or "max" of texts that also say the class name; there is then no weight.
         desc_template: sentence around each description. caption_templates: sentences around class names, averaged.
         temperature: of probabilities, which are not calibrated; None takes the model's.
         preset: "" or "published".
@@ -84,7 +84,7 @@ class Options:
     desc_template: str = "{}"
     caption_templates: Sequence[str] = ()
     neighbourhood: str = "caption"
-    scope: str = "local"
+    conventional: str = "no"
     dtype: str = "float32"
     leaks: str = "report"
     row_norm: str = "none"

@@ -66,6 +66,29 @@ def test_the_pool_can_come_from_a_file(encoder: Any, tmp_path: Path) -> None:
     assert len(model.options.caption_templates) == 2
 
 
+@pytest.mark.parametrize("how", ["mean", "max"])
+def test_the_conventional_setting_says_names_in_every_text(encoder: Any, how: str) -> None:
+    model = build_method("classname-free", {"k": 3, "m": 2, "conventional": how}).estimator(encoder, problem(3))
+    x = encoder.encode_images([sample.image for sample in SAMPLES])
+    scored = model.score(x)
+    labels = []
+    for row, image in enumerate(x):
+        index = scored.set_index[row]
+        values = {}
+        for label, chosen in zip(scored.selected.sets[index].tolist(), scored.selected.chosen[index].tolist(), strict=True):
+            texts = [f"A photo of a {CLASSES[label]}, {model.pool.texts[p]}." for p in chosen if p >= 0] or [
+                f"A photo of a {CLASSES[label]}."
+            ]
+            cosines = (encoder.encode_texts(texts) @ image).tolist()
+            values[label] = max(cosines) if how == "max" else sum(cosines) / len(cosines)
+        assert scored.B[row].tolist() == pytest.approx([values[label] for label in scored.L[row].tolist()], abs=1e-6)
+        labels.append(max(values, key=lambda label: values[label]))
+    assert model.predict(x).tolist() == labels
+    assert (model.w, model.w_origin) == (0.0, "conventional")
+    with pytest.raises(UsageError, match="take name and descriptions apart"):
+        model.explain(x[0])
+
+
 def test_what_is_refused(encoder: Any) -> None:
     with pytest.raises(UsageError, match="has no descriptions"):
         build_method("classname-free").predictor(encoder, problem(1, None))
