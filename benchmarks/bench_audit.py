@@ -107,20 +107,26 @@ def planted_row(p: Synthetic, noise: float | None) -> dict[str, Any]:
     }
 
 
-def null_row(shots: int, shuffles: int = 20) -> dict[str, Any]:
-    """Random texts, shuffled labels, weight by leave-one-out: the gain must be none."""
-    p = synthetic(shots, 0)
-    caption = (p.test @ p.captions.T).argmax(dim=1).eq(p.test_labels)
-    gains, significant = [], 0
+def null_row(shots: int, seeds: int, shuffles: int = 20) -> dict[str, Any]:
+    """Random texts, shuffled labels, weight by leave-one-out: no gain may be claimed in more than one of twenty.
+
+    The shuffles of one set share its support, and a weight that is right for those images by luck can lose up to a point on the test
+    images, in all of them alike. So the shuffles are spread over the sets, and losses are counted apart from gains.
+    """
+    gains, claimed, lost = [], 0, 0
     for number in range(shuffles):
+        p = synthetic(shots, number % seeds)
+        caption = (p.test @ p.captions.T).argmax(dim=1).eq(p.test_labels)
         labels = shuffled(p.labels, generator(0, 9, shots, number))
         found = arm(p.test, p.support, p.labels, p.captions, p.descriptions, options=OPTIONS, selection_labels=labels)
         right = found.predictions.eq(p.test_labels)
         repaired, broken = int((right & ~caption).sum()), int((caption & ~right).sum())
         gains.append(100 * (repaired - broken) / len(right))
-        significant += mcnemar_exact(repaired, broken) < 0.05
+        if mcnemar_exact(repaired, broken) < 0.05:
+            claimed, lost = claimed + (repaired > broken), lost + (broken > repaired)
     mean = sum(gains) / len(gains)
-    return {"shots": shots, "mean_gain": round(mean, 3), "significant": significant, "ok": abs(mean) <= 0.4 and significant <= 3}
+    ok = abs(mean) <= 0.4 and claimed <= 1
+    return {"shots": shots, "mean_gain": round(mean, 3), "significant_gains": claimed, "significant_losses": lost, "ok": ok}
 
 
 def main() -> None:
@@ -137,7 +143,7 @@ def main() -> None:
         wanted = dict(zip(COLUMNS, expected, strict=True))
         table.append({"shots": shots, "measured": measured, "expected": wanted, "worst": round(worst, 4)})
     meaning = [planted_row(synthetic(16, 0), noise) for noise in PLANTED]
-    null = [null_row(shots) for shots in (4, 16)]
+    null = [null_row(shots, given.seeds) for shots in (4, 16)]
     ok = all(line["worst"] <= 0.02 for line in table) and all(line["ok"] for line in (*meaning, *null))
     spent = round(time.process_time() - began, 1)
     print(json.dumps({"ok": ok, "seeds": given.seeds, "table": table, "planted": meaning, "null": null, "cpu_seconds": spent}, indent=2))
