@@ -1,6 +1,6 @@
 """A whole evaluation, twice: the second one, of another prompt, finds the image features in the cache.
 
-python -m benchmarks.bench_cache --images 2000
+python -m benchmarks.bench_cache --images 1000
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CLASSES = ["black cat", "blue phone", "green shoe", "large bag", "red dog"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--shape", default="vit-b-32")
     given = parser.parse_args()
     with workplace() as folder:
@@ -33,9 +33,9 @@ def main() -> None:
             return float(evaluate(request, load_encoder=load_once, build_method=build_method).results["metrics"]["top1"]["value"])
 
         load_once(f"local:{path}", device="auto", dtype="auto", offline=False, allow_pickle=False, cache=True)
-        _, first_s = timed(lambda: run("a photo of a {}", "first"))
-        _, second_s = timed(lambda: run("the {}", "second"))
-        speak("cache", usual_s=first_s, ours_s=second_s, target=TARGET, images=given.images, shape=given.shape)
+        _, first = timed(lambda: run("a photo of a {}", "first"))
+        _, second = timed(lambda: run("the {}", "second"))
+        speak("cache", usual=first, ours=second, target=TARGET, images=given.images, shape=given.shape)
 
 
 if __name__ == "__main__":

@@ -41,10 +41,10 @@ def main() -> None:
             return torch.cat(parts)
 
         encoder.encode_texts(texts[:8])  # both warm
-        padded_all, usual_s = timed(padded)
-        ours_all, ours_s = timed(lambda: encoder.encode_texts(texts, batch_size=given.batch_size))
+        padded_all, usual_time = timed(padded)
+        ours_all, ours_time = timed(lambda: encoder.encode_texts(texts, batch_size=given.batch_size))
         difference = float((padded_all - ours_all).abs().max())
-        speak("text", usual_s=usual_s, ours_s=ours_s, target=TARGET, texts=len(texts), shape=given.shape, largest_difference=difference)
+        speak("text", usual=usual_time, ours=ours_time, target=TARGET, texts=len(texts), shape=given.shape, largest_difference=difference)
 
 
 if __name__ == "__main__":
