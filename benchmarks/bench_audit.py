@@ -27,8 +27,8 @@ from toolkit.methods.descriptions.audit_arms import AuditOptions, AuditProblem
 from toolkit.methods.descriptions.controls import generator, shuffled
 from toolkit.methods.descriptions.selection import SelectionOptions, class_means, score, similarity
 from toolkit.methods.descriptions.synthetic import RandomPools, Synthetic, directions, planted, synthetic
-from toolkit.methods.descriptions.verdict import mcnemar_exact
 from toolkit.methods.descriptions.weight import accuracy_curve, choose, neighbours, positions
+from toolkit.stats import mcnemar_exact
 
 COLUMNS = ("caption", "w = 0", "best on test", "loo", "no loo", "shuffled, loo", "shuffled, w = 0", "ncm in L", "ncm global")
 TABLE = {
