@@ -17,8 +17,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {"single": {"templates": "single"}, 
 TITLE = "Permafrost: a frozen model, evaluated zero-shot"
 LEDE = (
     "Each task is answered twice by the same frozen model: with one prompt a class, and with the mean of several prompts. "
-    "Nothing was trained for these tasks. Bazaar items are rendered and their truth is known: numbers on them say that the machinery "
-    "works and compare settings; they say nothing about real photos."
+    "The model is frozen throughout. It was trained on other photos of EuroSAT and on other rendered goods: none of these images, and "
+    "none of the held-out product lines, was ever seen."
 )
 
 

@@ -11,7 +11,7 @@ import random
 import time
 from pathlib import Path
 
-DEFAULT_STEPS, BATCH, LR, SEED = 2000, 256, 1e-3, 0
+DEFAULT_STEPS, BATCH, LR, SEED = 1400, 256, 1e-3, 0
 BAZAAR_ROWS, CAPTIONS_PER_ROW, CAPTIONS_PER_DRAW = 60_000, 16, 3
 VOCABULARY = 3072
 SHARES = (0.7, 0.3)  # Bazaar, EuroSAT
