@@ -82,7 +82,7 @@ def test_two_processes_give_the_results_of_one(server: Server, command: list[str
 def test_begun_with_two_and_finished_with_one(server: Server, command: list[str], alone: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "run"
     pids = start_two(server, [*command, "--output", str(out)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     shares = [out / f"samples.r{rank}of2.jsonl" for rank in range(2)]
     while not all(share.exists() and share.read_bytes().count(b"\n") >= 10 for share in shares):
         assert time.monotonic() < deadline, server.log.read_text()
@@ -97,7 +97,7 @@ def test_begun_with_two_and_finished_with_one(server: Server, command: list[str]
 def test_begun_with_one_and_finished_with_two(server: Server, command: list[str], alone: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "run"
     pid = server.start([*command, "--output", str(out)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (out / "samples.jsonl").exists() or (out / "samples.jsonl").read_bytes().count(b"\n") < 30:
         assert time.monotonic() < deadline, server.log.read_text()
         time.sleep(0.005)
@@ -114,7 +114,7 @@ def test_accelerate_launch(command: list[str], alone: dict[str, Any], tmp_path: 
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
     launcher += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(next(PORTS))]
     launcher += ["-m", "cli", *command, "--output", str(tmp_path / "run")]
-    done = subprocess.run(launcher, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(launcher, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert_same(json.loads(done.stdout), alone)
     assert_same(results(tmp_path / "run"), alone)
     assert done.returncode != 0  # one sample failed: exit code 4, which the launcher reports as a failed worker
