@@ -185,16 +185,16 @@ class ClassnameFree(Learner):
 
     def save(self, path: str | Path) -> Path:
         """Write everything to one file of tensors and JSON, nothing executable."""
-        from toolkit.methods.descriptions.saved import save
+        from toolkit.methods.descriptions.saved import write_estimator
 
-        return save(self, path)
+        return write_estimator(self, path)
 
     @classmethod
     def load(cls, path: str | Path, encoder: DualEncoder | None = None, *, force: bool = False) -> ClassnameFree:
         """Read what ``save`` wrote. Raises: UsageError: if it belongs to another encoder and ``force`` is not set."""
-        from toolkit.methods.descriptions.saved import load
+        from toolkit.methods.descriptions.saved import read_estimator
 
-        return load(cls, path, encoder, force)
+        return read_estimator(cls, path, encoder, force)
 
 
 __all__ = ["Arm", "ClassnameFree", "Sweep", "arm", "shuffled"]
