@@ -185,13 +185,14 @@ def print_demo(demo: Demo) -> None:
     """One line a task: both settings, and whether their difference is more than chance."""
     from rich.table import Table
 
-    table = Table(title="one prompt against an ensemble of prompts", title_justify="left", title_style="bold")
-    for column in ("task", "n", "single", "ensemble", "difference", "95 % interval", "p (McNemar)"):
-        table.add_column(column, justify="left" if column == "task" else "right")
+    table = Table(title="top-1 of one frozen model, answered in two ways", title_justify="left", title_style="bold")
+    for column in ("task", "n", "A", "top-1", "B", "top-1", "B - A", "95 % interval", "p (McNemar)"):
+        table.add_column(column, justify="left" if column in ("task", "A", "B") else "right")
     for row in demo.comparisons:
         a, b, difference = row["top1"]["a"], row["top1"]["b"], row["difference"]
         change = (f"{difference['value']:+.4f}", interval(difference["ci95"]), f"{row['mcnemar_p']:.3g}")
-        table.add_row(row["task"], str(row["n"]), number(a["value"]), number(b["value"]), *change)
+        first, second = row["settings"]
+        table.add_row(row["task"], str(row["n"]), first, number(a["value"]), second, number(b["value"]), *change)
     console().print(table)
     print(f"report: {demo.page}")  # noqa: T201
 

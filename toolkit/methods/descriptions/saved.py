@@ -22,7 +22,7 @@ FORMAT = 1
 TENSORS = ("captions", "descriptions", "sums", "counts", "support_x", "support_y", "low", "high")
 
 
-def save(model: ClassnameFree, path: str | Path) -> Path:
+def write_estimator(model: ClassnameFree, path: str | Path) -> Path:
     """Write ``model`` to ``path``, whole or not at all."""
     from safetensors.torch import save as to_bytes
 
@@ -46,8 +46,8 @@ def save(model: ClassnameFree, path: str | Path) -> Path:
     return atomic_write_bytes(path, data)
 
 
-def load(cls: type[ClassnameFree], path: str | Path, encoder: DualEncoder | None, force: bool) -> ClassnameFree:
-    """Read a file of ``save``.
+def read_estimator(cls: type[ClassnameFree], path: str | Path, encoder: DualEncoder | None, force: bool) -> ClassnameFree:
+    """Read a file of ``write_estimator``.
 
     Raises: DataNotFound: no such file. DataError: not such a file, or damaged. UsageError: it belongs to another encoder.
     """
