@@ -63,7 +63,7 @@ def audit_task(
         asked = {"shots": request.shots, "split": request.support, "draw_seed": seed}
         facts.append(support_facts(supports[-1], samples, asked, len(task.classnames)))
     overlap = max((one["overlap"] for one in facts), default=0)
-    given = {"settings": dict(settings), "overlap": overlap, "batch_size": request.batch_size, "progress": progress}
+    given = {"settings": dict(settings), "overlap": overlap, "batch_size": request.batch_size, "progress": progress, "truth": task.truth}
     done, ids, failures = audit_samples(method, encoder, problem, samples, supports, **given)
     run = {
         "task": task.name,

@@ -153,6 +153,9 @@ def print_audit(done: Audited) -> None:
         counts = (f"{row['repaired']:.0f}", f"{row['broken']:.0f}", w, str(row["seeds"]))
         table.add_row(row["title"], number(row["accuracy"]), f"{100 * row['gain']['value']:+.2f}", *counts)
     out.print(table)
+    if true := result.get("true_texts"):
+        shares = f"{100 * true['share']:.1f} % of the selected texts are true of their class"
+        out.print(f"known truth: {shares}, {100 * true['expected']:.1f} % of blindly picked ones", markup=False)
     for flag in result["flags"]:
         out.print(f"note: {flag}", markup=False)
     out.print(f"report: {done.report}", markup=False)

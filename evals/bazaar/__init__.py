@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evals.bazaar.captions import attribute_caption, caption, facts, line_attribute_texts
     from evals.bazaar.classify import classify_names, classify_spec, classify_split
-    from evals.bazaar.descriptions import description_pool
+    from evals.bazaar.descriptions import description_pool, true_descriptions
     from evals.bazaar.export import export_classify
     from evals.bazaar.image import RenderedImage
     from evals.bazaar.items import VIEWS, Item, item
@@ -53,13 +53,14 @@ __all__ = [
     "masks",
     "sale",
     "split_of",
+    "true_descriptions",
     "truth",
 ]
 
 _HOME = {
     "captions": ("attribute_caption", "caption", "facts", "line_attribute_texts"),
     "classify": ("classify_names", "classify_spec", "classify_split"),
-    "descriptions": ("description_pool",),
+    "descriptions": ("description_pool", "true_descriptions"),
     "export": ("export_classify",),
     "image": ("RenderedImage",),
     "items": ("VIEWS", "Item", "item"),

@@ -60,6 +60,26 @@ def description_pool(task: str) -> dict[str, Pool]:
     return {name: _pool(name, number, true[name], wrong[name]) for number, name in enumerate(true)}
 
 
+@lru_cache(maxsize=4)
+def true_descriptions(task: str) -> dict[str, tuple[str, ...]]:
+    """Class name -> all texts of the task's pool that are true of that class, whoever's list they stand in.
+
+    Repetitions of a true text count as true; texts that no photo can show and texts with a class name do not.
+    """
+    texts = [text for pool in description_pool(task).values() for text in pool.texts]
+    own: dict[str, tuple[str, ...]]
+    if task == "category":
+        own = {name: category_texts(spec) for name, spec in CATEGORIES.items()}
+    else:
+        own = {line.name: line_attribute_texts(line) for line in (SEEN_LINES if task == "lines" else HELDOUT_LINES)}
+    known = {name: {_plain(text) for text in true} for name, true in own.items()}
+    return {name: tuple(dict.fromkeys(text for text in texts if _plain(text) in true)) for name, true in known.items()}
+
+
+def _plain(text: str) -> str:
+    return text.casefold().rstrip(".")
+
+
 def _pool(name: str, number: int, true: tuple[str, ...], wrong: tuple[str, ...]) -> Pool:
     stream = Stream(number, len(true), 7)
     rows = [(text, "true") for text in true]

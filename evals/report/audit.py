@@ -282,6 +282,9 @@ def checks(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     if lift and lift.get("lift") is not None:
         text = f"{share(lift['share'])} of the selected texts were written for the class that they were selected for"
         rows.append(("Agreement with the writer", f"{text}, {lift['lift']:.1f} times chance (p {equals(lift['p'])})."))
+    if true := result.get("true_texts"):
+        text = f"{share(true['share'])} of the selected texts are true of the class that they were selected for"
+        rows.append(("Known truth", f"{text}; of blindly picked ones {share(true['expected'])}."))
     selected = _arm(result, "selected")
     if selected is not None and selected.get("fallback") is not None:
         text = f"{share(selected['fallback'])} of the candidates fell back on their own list, {share(selected['short'])} found fewer texts."

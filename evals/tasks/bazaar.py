@@ -50,6 +50,7 @@ def load_bazaar(
     spoken = tuple(described(line) for line in names) if name.endswith(DESCRIBED) else tuple(names)
     shown = _rename(spoken, classnames, name)
     pool = {shown[names.index(key)]: tuple(texts) for key, texts in descriptions.items()} if descriptions else None
+    truth = {shown[names.index(key)]: texts for key, texts in bazaar.true_descriptions(kind).items()} if descriptions else None
     content = fingerprint("bazaar", samples[0].image.content_id() if samples and samples[0].image else "", size, view, seed)
 
     def train(wanted: str | None) -> list[Sample]:
@@ -58,7 +59,8 @@ def load_bazaar(
 
     full = name if split == "test" else f"{name}:{split}"
     where, pools = f"bazaar ({split}, {size} px)", {"bazaar": pool} if pool else {}
-    return ClassifyTask(full, shown, samples, where, content, tuple(templates or own_templates), pool, pools=pools, train=train)
+    prompts = tuple(templates or own_templates)
+    return ClassifyTask(full, shown, samples, where, content, prompts, pool, pools=pools, train=train, truth=truth)
 
 
 def described(line: str) -> str:

@@ -35,6 +35,7 @@ class ClassifyTask:
         prompts: name -> content hash of the prompt files behind class names, templates and descriptions.
         pools: name -> further description pools of the same form.
         spellings: per class, what else data sets call it.
+        truth: class name -> texts of the pool that are known to be true of it; rendered goods know that, and no method is told.
         train: gives the samples of a split to learn from, where the data have one.
     """
 
@@ -48,6 +49,7 @@ class ClassifyTask:
     prompts: Mapping[str, str] = field(default_factory=dict)
     pools: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     spellings: Sequence[Sequence[str]] = field(default=(), repr=False)
+    truth: Mapping[str, tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
     train: Train | None = field(default=None, repr=False, compare=False)
     version: str = "1"
     family: str = "classify"

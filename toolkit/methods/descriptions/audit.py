@@ -16,6 +16,7 @@ from torch import Tensor
 
 from toolkit.config import to_json
 from toolkit.errors import DataError, UsageError
+from toolkit.methods.descriptions.arms import Arm
 from toolkit.methods.descriptions.audit_arms import (
     ARMS,
     VISION,
@@ -47,7 +48,7 @@ from toolkit.methods.descriptions.verdict import (
     resolution,
 )
 from toolkit.methods.descriptions.weight import accuracy_curve, positions
-from toolkit.stats import mean_bootstrap
+from toolkit.stats import mcnemar_exact, mean_bootstrap
 
 if TYPE_CHECKING:
     from toolkit.methods.descriptions.estimator import ClassnameFree
@@ -266,6 +267,7 @@ def _row(name: str, measured: Measured, right: dict[str, np.ndarray], truth: np.
         "gain": {"value": difference.value, "ci": difference.ci},
         **_mean_changes(changed),
         "p": paired_effect(caption, ours[:, 0], resamples=options.resamples).p if ours.shape[1] == 1 and name != "caption" else None,
+        "claims": _claims(changed, options.level) if name != "caption" else None,
         "rank_p": _rank(right, options) if name == "selected" else None,
         "w": measured.w or None,
         "oracle": oracle,
@@ -289,6 +291,11 @@ def _mean_changes(found: Sequence[Changes]) -> dict[str, Any]:
     }
 
 
+def _claims(found: Sequence[Changes], level: float) -> int:
+    """How many draws and seeds, each looked at alone, would claim a gain: more repaired than broken, exact McNemar below ``level``."""
+    return sum(one.repaired > one.broken and mcnemar_exact(one.repaired, one.broken) < level for one in found)
+
+
 def _rank(right: dict[str, np.ndarray], options: AuditOptions) -> float:
     """The rank p among control seeds, averaged over draws."""
     pairs = zip(right["selected"][:, 0].mean(axis=1), right["random_characters"].mean(axis=2), strict=True)
@@ -298,7 +305,7 @@ def _rank(right: dict[str, np.ndarray], options: AuditOptions) -> float:
 def _candidates(first: Answer | None, labels: Tensor, problem: AuditProblem, options: AuditOptions) -> dict[str, Any]:
     """Ceiling, floor, and what the first draw's selection says about assignment and about misplaced texts."""
     if first is None or first.detail is None:  # nothing was selected
-        return {"recall_at_k": None, "lift": None, "misplaced": []}
+        return {"recall_at_k": None, "lift": None, "true_texts": None, "misplaced": []}
     found = first.detail
     recall = found.recall_at_k(labels)
     caption = float((problem.test @ problem.captions.T).argmax(dim=1).eq(labels).double().mean())
@@ -311,8 +318,15 @@ def _candidates(first: Answer | None, labels: Tensor, problem: AuditProblem, opt
         "floor": recall / found.L.shape[1],
         "share_of_ceiling": (mine - caption) / (recall - caption) if recall > caption else None,
         "lift": None if own is None else assignment_lift(found, own, len(problem.texts), seed=options.seed)._asdict(),
+        "true_texts": None if problem.true_lists is None else _true_share(found, problem, options),
         "misplaced": [] if own is None else misplaced(S, own, problem.texts, problem.classnames),
     }
+
+
+def _true_share(found: Arm, problem: AuditProblem, options: AuditOptions) -> dict[str, float]:
+    """Share of selected texts that are known to be true of the class that they were selected for, and of a text picked blindly."""
+    lift = assignment_lift(found, problem.true_lists or (), len(problem.texts), permutations=0, seed=options.seed)
+    return {"share": lift.share, "expected": lift.expected, "texts": lift.texts}
 
 
 def audit_estimator(

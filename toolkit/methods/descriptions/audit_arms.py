@@ -120,7 +120,7 @@ class AuditProblem:
 
     Attributes:
         classnames, texts: C names, P descriptions. own_lists: for each class the indices of its own texts, or None for a flat pool.
-        leaks: indices of the texts that name a class.
+        leaks: indices of the texts that name a class. true_lists: for each class the indices of the texts known to be true of it, or None.
         captions: (C, D). templates: (C, D) ensemble of captions, or None. d: (P, D). test: (N, D).
         supports: one (x (n, D), y (n,)) a draw; none at all lets captions stand in for images.
         controls: None leaves all arms with other texts out.
@@ -135,6 +135,7 @@ class AuditProblem:
     supports: Sequence[tuple[Tensor, Tensor]]
     own_lists: Sequence[Sequence[int]] | None = None
     leaks: Sequence[int] = ()
+    true_lists: Sequence[Sequence[int]] | None = None
     templates: Tensor | None = None
     controls: ControlPools | None = None
     tie_order: Tensor | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ def audit_samples(
     *,
     settings: dict[str, Any] | None = None,
     overlap: int | None = None,
+    truth: Mapping[str, Sequence[str]] | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> tuple[Audit, list[str], list[str]]:
@@ -39,6 +40,7 @@ def audit_samples(
         method: ``classname-free`` with its options. samples: the test set. supports: one list of samples a draw, or none.
         settings: fields of ``AuditOptions``, without ``selection`` and ``w_cls``, which are those of the method.
         overlap: images in both; None compares embeddings.
+        truth: class name -> texts that are known to be true of it; only counted afterwards, never used to answer.
     Returns: the audit, the ids of the test images that were answered, and one sentence for each that could not be read.
     """
     ids, x, labels, failures = encode_test(encoder, samples, batch_size)
@@ -53,6 +55,7 @@ def audit_samples(
         audit_problem(model, x.to(model.captions.dtype), seed=chosen.seed),
         supports=[(draw.x.to(model.captions.dtype), draw.y) for draw in draws],
         templates=templates,
+        true_lists=None if truth is None else _true_lists(model.pool.texts, problem.classnames, truth),
     )
     if overlap is None:
         overlap = max((shared_rows(draw.x, x) for draw in draws), default=0)
@@ -61,6 +64,12 @@ def audit_samples(
     rules = [[rule, count] for rule, count in found.counts.items() if count and "_" not in rule]
     done.result["lint"] = {"leaks": len(found.leaks), "leaks_strict": len(found.leaks_strict), "rules": rules, "clean": found.clean}
     return done, ids, failures
+
+
+def _true_lists(texts: Sequence[str], classnames: Sequence[str], truth: Mapping[str, Sequence[str]]) -> list[list[int]]:
+    """For each class the indices of the texts that are known to be true of it."""
+    known = [set(truth.get(name, ())) for name in classnames]
+    return [[index for index, text in enumerate(texts) if text in own] for own in known]
 
 
 def _weight(given: float | str, w_text: float, draws: Sequence[Support]) -> float | str:

@@ -15,7 +15,7 @@ from PIL import Image
 import evals.bazaar as bazaar
 from evals.bazaar.captions import CATEGORIES, attribute_caption, caption, captions, facts, line_attribute_texts
 from evals.bazaar.classify import TASKS, classify_names, classify_spec, classify_split, label_of
-from evals.bazaar.descriptions import description_pool, names_in
+from evals.bazaar.descriptions import description_pool, names_in, true_descriptions
 from evals.bazaar.export import export_classify
 from evals.bazaar.items import VIEWS, item
 from evals.bazaar.lines import HELDOUT_LINES, LINES, SEEN_LINES
@@ -103,6 +103,18 @@ def test_line_texts_hold_for_the_line_and_for_no_other_as_a_whole(line: bazaar.L
             assert other == value or not set(phrases) & set(texts)
     others = [set(line_attribute_texts(o)) for o in SEEN_LINES if o.category == line.category and o is not line]
     assert all(set(texts) - other for other in others)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_true_descriptions_are_the_true_texts_wherever_they_stand(task: str) -> None:
+    pools = description_pool(task)
+    true = true_descriptions(task)
+    assert list(true) == list(pools)
+    for name, pool in pools.items():
+        for text, kind in zip(pool.texts, pool.kinds, strict=True):
+            assert (text in true[name]) == (kind in ("true", "duplicate")), (name, text, kind)
+    if task == "lines":  # two lines that share a look share its texts
+        assert any(set(true[a.name]) & set(true[b.name]) for a in SEEN_LINES for b in SEEN_LINES if a is not b)
 
 
 def test_pool_distractors_are_wrong() -> None:

@@ -250,3 +250,20 @@ def test_misplaced_texts_are_those_that_fit_another_class() -> None:
     S = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.9, 0.8], [0.2, 0.3, 0.2], [0.0, 0.0, 0.1]])
     found = misplaced(S, [[0, 2], [1], [], []], ["a", "b", "a mode dial"], ["x", "y", "z", "v"])
     assert [(row["class"], row["text"], row["rank"]) for row in found] == [("x", "a mode dial", 3)]
+
+
+def test_known_truth_is_counted_and_changes_no_answer() -> None:
+    own = [list(range(c * 5, c * 5 + 5)) for c in range(CLASSES)]
+    known = audit(problem(0.5, true_lists=own), made().test_labels, QUICK)
+    assert done(0.5).result["true_texts"] is None
+    share = known.result["true_texts"]
+    assert share["share"] == pytest.approx(known.result["lift"]["share"])  # here a text is true of the class that it was written for
+    assert share["expected"] == pytest.approx(1 / CLASSES)
+    assert {k: v for k, v in known.result.items() if k != "true_texts"} == {k: v for k, v in done(0.5).result.items() if k != "true_texts"}
+
+
+def test_claims_count_seeds_that_would_call_themselves_a_gain() -> None:
+    rows = {row["name"]: row for row in done(0.5).result["arms"]}
+    assert rows["caption"]["claims"] is None
+    assert rows["selected"]["claims"] == 1
+    assert rows["null"]["claims"] <= 2
