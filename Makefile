@@ -43,4 +43,4 @@ docs: $(STAMP)
 	$(BIN)/python recipes/docs/cli_page.py
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
