@@ -213,8 +213,11 @@ class _WithWorkers:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises: UsageError: if files cannot be written into ``folder``; found before a model is loaded, not after."""
-    probe = folder / f".permafrost-probe.{os.getpid()}"
+    """Raises: UsageError: if files cannot be written into ``folder``; found before a model is loaded, not after. Makes no folder."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    probe = place / f".permafrost-probe.{os.getpid()}"
     atomic_write_bytes(probe, b"")
     probe.unlink(missing_ok=True)
 

@@ -76,5 +76,5 @@ def build_config(cls: type[T], options: Mapping[str, JSON]) -> T:
     known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in options:
         if name not in known:
-            raise unknown_name(f"option of {cls.__name__}", name, known)
+            raise unknown_name("option", name, known)
     return cls(**options)

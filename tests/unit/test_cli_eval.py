@@ -336,3 +336,10 @@ def test_embed_of_what_is_not_there(tiny_model: Path, tmp_path: Path) -> None:
     refused(call("embed", tmp_path / "none", "-m", f"local:{tiny_model}", "-o", tmp_path / "out"), 3, "none")
     (tmp_path / "empty").mkdir()
     refused(call("embed", tmp_path / "empty", "-m", f"local:{tiny_model}", "-o", tmp_path / "out"), 3, "empty")
+
+
+def test_a_wrong_model_name_leaves_no_folder_behind(photos: Path, tmp_path: Path) -> None:
+    result = call("eval", "-t", f"folder:{photos}", "-m", "pocket-clap", "--output", tmp_path / "runs" / "one")
+    assert result.exit_code == 3
+    assert "'pocket-clip'" in result.stderr
+    assert not (tmp_path / "runs").exists()

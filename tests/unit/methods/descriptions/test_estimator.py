@@ -261,7 +261,7 @@ def test_rounds_and_first_images() -> None:
         (lambda: ClassnameFree(None, NAMES, TEXTS, captions=VECTORS.captions[:3], descriptions=VECTORS.d), "3 captions for 12"),
         (lambda: ClassnameFree(None, NAMES, TEXTS, captions=VECTORS.captions, descriptions=VECTORS.d[:5]), "5 description embeddings"),
         (lambda: ClassnameFree(None, NAMES, TEXTS, captions=VECTORS.captions, descriptions=VECTORS.d[:, :5]), "captions have width 16"),
-        (lambda: make(kk=3), "no option of Options called 'kk'"),
+        (lambda: make(kk=3), "no option called 'kk'"),
         (lambda: make(w_cls="best"), "w_cls='best'"),
         (lambda: make(w_cls=-1), "w_cls=-1"),
         (lambda: make(preset="paper"), "preset='paper'"),
