@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import cli
+from tests import tiny
 
 
 def call(*arguments: str | Path) -> Result:
@@ -343,3 +345,17 @@ def test_a_wrong_model_name_leaves_no_folder_behind(photos: Path, tmp_path: Path
     assert result.exit_code == 3
     assert "'pocket-clip'" in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("make", [tiny.tiny_hf_clip, tiny.tiny_siglip, tiny.tiny_siglip2, tiny.tiny_vtde, tiny.tiny_open_clip])
+def test_every_kind_of_checkpoint_folder_is_evaluated(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    from evals.demo import PHOTOS
+
+    checkpoint = make(tmp_path / "checkpoint")
+    wanted = ("eval", "-t", "eurosat", "--data", PHOTOS, "-m", f"local:{checkpoint}", "--output", tmp_path / "run", "--no-report", "--json")
+    result = call(*wanted)
+    assert result.exit_code == 0, result.stderr
+    printed = json.loads(result.stdout)
+    assert (printed["n"], printed["n_failed"]) == (300, 0)
+    low, high = printed["metrics"]["top1"]["ci95"]
+    assert low <= printed["metrics"]["top1"]["value"] <= high < 0.5  # random weights: near guessing
