@@ -107,16 +107,16 @@ def planted_row(p: Synthetic, noise: float | None) -> dict[str, Any]:
     }
 
 
-def null_row(shots: int, seeds: int, shuffles: int = 20) -> dict[str, Any]:
-    """Random texts, shuffled labels, weight by leave-one-out: no gain may be claimed in more than one of twenty.
+def null_row(shots: int, seed: int = 0, shuffles: int = 20) -> dict[str, Any]:
+    """Random texts, shuffled labels, weight by leave-one-out, on one set: mean gain within 0.4 points, at most 3 of 20 significant.
 
-    The shuffles of one set share its support, and a weight that is right for those images by luck can lose up to a point on the test
-    images, in all of them alike. So the shuffles are spread over the sets, and losses are counted apart from gains.
+    The shuffles of one set share its support: a weight that is right for those images by luck moves all of them alike. So the gate
+    can fail on an unlucky set, and then says so; gains and losses are printed apart.
     """
+    p = synthetic(shots, seed)
+    caption = (p.test @ p.captions.T).argmax(dim=1).eq(p.test_labels)
     gains, claimed, lost = [], 0, 0
     for number in range(shuffles):
-        p = synthetic(shots, number % seeds)
-        caption = (p.test @ p.captions.T).argmax(dim=1).eq(p.test_labels)
         labels = shuffled(p.labels, generator(0, 9, shots, number))
         found = arm(p.test, p.support, p.labels, p.captions, p.descriptions, options=OPTIONS, selection_labels=labels)
         right = found.predictions.eq(p.test_labels)
@@ -125,8 +125,9 @@ def null_row(shots: int, seeds: int, shuffles: int = 20) -> dict[str, Any]:
         if mcnemar_exact(repaired, broken) < 0.05:
             claimed, lost = claimed + (repaired > broken), lost + (broken > repaired)
     mean = sum(gains) / len(gains)
-    ok = abs(mean) <= 0.4 and claimed <= 1
-    return {"shots": shots, "mean_gain": round(mean, 3), "significant_gains": claimed, "significant_losses": lost, "ok": ok}
+    ok = abs(mean) <= 0.4 and claimed + lost <= 3
+    counts = {"significant_gains": claimed, "significant_losses": lost}
+    return {"shots": shots, "seed": seed, "mean_gain": round(mean, 3), **counts, "ok": ok}
 
 
 def main() -> None:
@@ -143,7 +144,7 @@ def main() -> None:
         wanted = dict(zip(COLUMNS, expected, strict=True))
         table.append({"shots": shots, "measured": measured, "expected": wanted, "worst": round(worst, 4)})
     meaning = [planted_row(synthetic(16, 0), noise) for noise in PLANTED]
-    null = [null_row(shots, given.seeds) for shots in (4, 16)]
+    null = [null_row(shots, seed) for shots in (4, 16) for seed in range(given.seeds)]
     ok = all(line["worst"] <= 0.02 for line in table) and all(line["ok"] for line in (*meaning, *null))
     spent = round(time.process_time() - began, 1)
     print(json.dumps({"ok": ok, "seeds": given.seeds, "table": table, "planted": meaning, "null": null, "cpu_seconds": spent}, indent=2))

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.tasks.labels import Names, read_names
-from evals.tasks.parquet import cell_source, choose_names, feature_names, hub_features, pick_columns
+from evals.tasks.parquet import CellImage, cell_source, choose_names, feature_names, hub_features, pick_columns
 from toolkit.config import fingerprint
 from toolkit.errors import DataError, DataNotFound, DependencyMissing, ImageError, UsageError
 from toolkit.types import Sample
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from toolkit.images import BytesImage, FileImage
 
 PLACE = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?(:(?P<split>[\w.-]+))?")
@@ -28,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ArrowImage:
+class ArrowImage(CellImage):
     """One image of an arrow file in the ``datasets`` cache, which is mapped into memory and not read as a whole."""
 
     path: Path
@@ -36,15 +34,7 @@ class ArrowImage:
     column: str
     name: str
 
-    def content_id(self) -> str:
-        """sha256 of the encoded bytes. Raises: ImageError."""
-        return self._source().content_id()
-
-    def load(self) -> Image:
-        """Decode to RGB. Raises: ImageError."""
-        return self._source().load()
-
-    def _source(self) -> BytesImage | FileImage:
+    def source(self) -> BytesImage | FileImage:
         try:
             value = _table(self.path).column(self.column)[self.row].as_py()
         except (OSError, ValueError, LookupError) as error:

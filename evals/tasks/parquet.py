@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,8 +31,24 @@ SPLITS = ("test", "validation", "val", "valid", "train")
 GROUPS_KEPT = 2  # row groups of images that a process keeps: batches walk through a file in order
 
 
+class CellImage(ABC):
+    """An image in a cell of a table, read when it is asked for."""
+
+    def content_id(self) -> str:
+        """sha256 of the encoded bytes: equal to that of a file with the same content. Raises: ImageError."""
+        return self.source().content_id()
+
+    def load(self) -> Image:
+        """Decode to RGB. Raises: ImageError."""
+        return self.source().load()
+
+    @abstractmethod
+    def source(self) -> BytesImage | FileImage:
+        """What the cell holds. Raises: ImageError."""
+
+
 @dataclass(frozen=True)
-class ParquetImage:
+class ParquetImage(CellImage):
     """One image of a parquet file: a few words long, so that it travels to worker processes and the picture does not."""
 
     path: Path
@@ -40,15 +57,7 @@ class ParquetImage:
     column: str
     name: str
 
-    def content_id(self) -> str:
-        """sha256 of the encoded bytes: equal to that of a file with the same content. Raises: ImageError."""
-        return self._source().content_id()
-
-    def load(self) -> Image:
-        """Decode to RGB. Raises: ImageError."""
-        return self._source().load()
-
-    def _source(self) -> BytesImage | FileImage:
+    def source(self) -> BytesImage | FileImage:
         try:
             state = os.stat(self.path)
             value = _images(self.path, state.st_mtime_ns, state.st_size, self.group, self.column)[self.row].as_py()

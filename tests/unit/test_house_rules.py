@@ -13,8 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ["cli.py", "setup.py", *(f"{room}/**/*.py" for room in ("toolkit", "evals", "recipes", "benchmarks", "examples"))]
 MOST_LINES = 400
-MOST_LINES_OF_THE_COMMAND_LINE = 900  # one file by design, and it grows with every command; each command stays short
-LONGER = {"cli.py": 800}  # one file holds every command: they only parse, call and print
+LONGER = {"cli.py": 650}  # one file holds every command: they only parse, call and print
 MOST_LINES_A_FUNCTION = 60
 
 

@@ -89,27 +89,31 @@ def test_shuffled_support_is_never_taken_for_a_gain() -> None:
 
 @pytest.mark.parametrize("shots", [2, 16])
 def test_the_published_table_of_the_synthetic_set(shots: int) -> None:
-    """Full size, one seed; benchmarks/bench_audit.py runs all of it."""
-    expected = {2: (0.430, 0.344, 0.441, 0.451, 0.244), 16: (0.430, 0.433, 0.491, 0.494, 0.243)}[shots]
-    p, options = synthetic(shots, 2), SelectionOptions()
+    """Full size, means over five sets, as the table says; benchmarks/bench_audit.py has its other columns and rows."""
+    expected = {2: (0.430, 0.344, 0.441, 0.451, 0.244, 0.733), 16: (0.430, 0.433, 0.491, 0.494, 0.243, 0.733)}[shots]
+    assert np.mean([published_row(shots, seed) for seed in range(5)], axis=0) == pytest.approx(expected, abs=0.02)
+
+
+def published_row(shots: int, seed: int) -> tuple[float, ...]:
+    """Accuracy of the caption, of random texts at w = 0, by leave-one-out and at the best w, of shuffled labels at w = 0; recall@3."""
+    p, options = synthetic(shots, seed), SelectionOptions()
     given: dict[str, Any] = {"options": options}
     real = arm(p.test, p.support, p.labels, p.captions, p.descriptions, **given)
     at_zero = arm(p.test, p.support, p.labels, p.captions, p.descriptions, w_cls=0.0, **given)
-    labels = shuffled(p.labels, generator(0))
+    labels = shuffled(p.labels, generator(seed))
     lost = arm(p.test, p.support, p.labels, p.captions, p.descriptions, w_cls=0.0, selection_labels=labels, **given)
 
     def accuracy(answers: Tensor) -> float:
         return float(answers.eq(p.test_labels).double().mean())
 
-    found = (
+    return (
         accuracy((p.test @ p.captions.T).argmax(dim=1)),
         accuracy(at_zero.predictions),
         accuracy(real.predictions),
         real.oracle(p.test_labels).accuracy,
         accuracy(lost.predictions),
+        real.recall_at_k(p.test_labels),
     )
-    assert found == pytest.approx(expected, abs=0.025)
-    assert real.recall_at_k(p.test_labels) == pytest.approx(0.733, abs=0.025)
 
 
 def test_predictions_do_not_depend_on_test_labels() -> None:
