@@ -82,6 +82,10 @@ class SiteNotFound(UsageError):
     """No module of that name in this architecture."""
 
 
+class Refused(UsageError):
+    """A method cannot do on this model or call what it promises; it says why and what to do instead, and changes nothing."""
+
+
 def near_matches(word: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     """The known names closest to ``word``, best first.
 

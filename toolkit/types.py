@@ -126,3 +126,43 @@ class ClassifyProblem:
     descriptions: Mapping[str, tuple[str, ...]] | None = None
     support: Sequence[Sample] = ()
     pools: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an answerer is asked.
+
+    Attributes:
+        text: the whole prompt as a person would type it, with pre- and post-prompt, without chat template and image tokens.
+        images: in the order in which the text speaks of them; placed before the text.
+        id: to find the answer again.
+    """
+
+    text: str
+    images: tuple[ImageSource, ...] = ()
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an answerer said. Exactly one of ``text`` and ``error`` is set: a failure is never an empty answer.
+
+    Attributes:
+        text: the new tokens decoded without special tokens and otherwise untouched.
+        tokens: their ids, the end token included where there was one.
+        seconds: the share of its batch.
+        info: facts about this answer: prompt length, batch size, the decision of a method.
+    """
+
+    text: str | None = None
+    error: str | None = None
+    tokens: tuple[int, ...] = ()
+    seconds: float = 0.0
+    info: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AnswerProblem:
+    """What an answering method is told about a task. The prompt of a sample is its ``meta["prompt"]``; no method sees reference answers."""
+
+    max_new_tokens: int = 16

@@ -71,7 +71,7 @@ def assert_same(one: list[Prediction], other: list[Prediction], tolerance: float
             np.testing.assert_allclose([p for _, p in left.output["top"]], [p for _, p in right.output["top"]], rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", list_methods())
+@pytest.mark.parametrize("name", list_methods("classify"))
 class TestEveryMethod:
     def test_order_shape_and_failures(self, name: str, encoder: Any, problem: ClassifyProblem) -> None:
         found = run(name, encoder, problem)

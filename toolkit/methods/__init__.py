@@ -10,7 +10,7 @@ from toolkit.config import build_config
 from toolkit.errors import unknown_name
 from toolkit.types import JSON
 
-METHODS: dict[str, str] = {
+CLASSIFY: dict[str, str] = {
     "classname-free": "toolkit.methods.descriptions.classname_free:ClassnameFreeMethod",
     "assigned": "toolkit.methods.descriptions.assigned:Assigned",
     "cupl": "toolkit.methods.descriptions.cupl:Cupl",
@@ -22,12 +22,20 @@ METHODS: dict[str, str] = {
     "waffle": "toolkit.methods.descriptions.waffle:Waffle",
     "zero-shot": "toolkit.methods.descriptions.zero_shot:ZeroShot",
 }
-"""Name on the command line -> "module:Class". The class has ``Config``, a frozen dataclass, and takes one."""
+"""Methods that classify images with a dual encoder: name on the command line -> "module:Class"."""
+
+ANSWER: dict[str, str] = {}
+"""Methods that answer questions with a multimodal language model, likewise."""
+
+METHODS: dict[str, str] = CLASSIFY | ANSWER
+"""All of them. A class has ``Config``, a frozen dataclass, and takes one."""
+
+_FAMILIES = {"classify": CLASSIFY, "answer": ANSWER}
 
 
-def list_methods() -> list[str]:
-    """The names of all methods."""
-    return sorted(METHODS)
+def list_methods(family: str | None = None) -> list[str]:
+    """The names of all methods, or of one family: "classify" or "answer"."""
+    return sorted(METHODS if family is None else _FAMILIES[family])
 
 
 def build_method(name: str, options: Mapping[str, JSON] | None = None) -> Any:
@@ -39,4 +47,4 @@ def build_method(name: str, options: Mapping[str, JSON] | None = None) -> Any:
     return method(build_config(method.Config, options or {}))
 
 
-__all__ = ["METHODS", "build_method", "list_methods"]
+__all__ = ["ANSWER", "CLASSIFY", "METHODS", "build_method", "list_methods"]
