@@ -26,7 +26,8 @@ EXPLAIN = "explain.json"  # of methods that explain themselves
 class SampleRecord:
     """One line of samples.jsonl: what was asked, what was answered, and what the answer is worth.
 
-    Exactly one of ``prediction`` and ``error`` is set; ``scores`` goes with ``prediction``.
+    Exactly one of ``prediction`` and ``error`` is set; ``scores`` goes with ``prediction``. ``meta`` is the sample's own, for tasks that
+    keep it (``keeps_meta``): question, reference answers, kind of question, so that a run can be scored anew without its data.
     """
 
     id: str
@@ -36,9 +37,13 @@ class SampleRecord:
     scores: Mapping[str, float] | None = None
     error: str | None = None
     seconds: float = 0.0
+    meta: Mapping[str, JSON] | None = None
 
     def to_json(self) -> dict[str, JSON]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}  # asdict would copy every nested list
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}  # asdict would copy every nested list
+        if self.meta is None:
+            del fields["meta"]
+        return fields
 
 
 class _Line(BaseModel):
@@ -50,6 +55,7 @@ class _Line(BaseModel):
     scores: dict[str, float] | None = None
     error: str | None = None
     seconds: float = 0.0
+    meta: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

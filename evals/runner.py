@@ -62,7 +62,7 @@ Shard = tuple[int, int, Callable[[], None]]
 
 
 class RunnableTask(Task, Protocol):
-    """A task that can also describe itself and sum up its records."""
+    """A task that can also describe itself and sum up its records. With ``keeps_meta = True`` the meta of its samples is written down."""
 
     def describe(self) -> Mapping[str, Any]: ...
 
@@ -277,7 +277,8 @@ def _record(task: RunnableTask, sample: Sample, prediction: Prediction) -> Sampl
             scores = dict(task.score(sample, prediction))
         except ValueError:
             output, error = None, "the answer holds numbers that are not finite"
-    return SampleRecord(sample.id, sample.label, name, output, scores, error, round(prediction.seconds, 6))
+    meta = to_json(sample.meta) if getattr(task, "keeps_meta", False) else None
+    return SampleRecord(sample.id, sample.label, name, output, scores, error, round(prediction.seconds, 6), meta)
 
 
 def _counting(progress: Progress | None, total: int, known: Sequence[SampleRecord]) -> Callable[[SampleRecord], None]:
