@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # The modules whose source decides on pixels.
 DRAWING = (
     "backdrop", "canvas", "damage", "defects", "geometry", "goods_gadgets", "goods_home", "items", "lines", "render", "shapes_accessories",
-    "shapes_carry", "shapes_gadgets", "shapes_home", "shapes_wear", "streams", "surface", "vocabulary", "world",
+    "scene", "shapes_carry", "shapes_gadgets", "shapes_home", "shapes_wear", "streams", "surface", "tag", "vocabulary", "world",
 )  # fmt: skip
 
 

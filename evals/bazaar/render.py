@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,22 @@ def render(item: Item, size: int = 96, view: int = 0, *, clean: bool = False) ->
         clean: draw the same photo of the undamaged, complete item.
     """
     _check(size, view)
-    look, factor = item.views[view], _oversampling(size)
+    look = item.views[view]
+    return photo([(cutout(item, look, size, clean=clean), (0, 0))], look, size)
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A lit thing before any background: ``thing`` (n, n, 3) float32 premultiplied by ``alpha`` (n, n); ``cover`` (mode "L") casts the shadow."""
+
+    thing: NDArray[np.float32]
+    alpha: NDArray[np.float32]
+    cover: Image.Image
+
+
+def cutout(item: Item, look: View, size: int, *, clean: bool = False) -> Cutout:
+    """An item as it is seen in ``look``, in a square of ``size`` pixels."""
+    factor = _oversampling(size)
     n = size * factor
     frame = frame_of(item, look, n)
     picture = shape_map(item, look, n, complete=clean)
@@ -66,7 +82,7 @@ def render(item: Item, size: int = 96, view: int = 0, *, clean: bool = False) ->
     colours = Image.frombuffer("CMYK", (n, n), rgb.tobytes(), "raw", "CMYK", 0, 1).reduce(factor)
     body = Image.frombuffer("CMYK", (n, n), body_of[index].tobytes(), "raw", "CMYK", 0, 1).reduce(factor)
     thing, alpha = lit(np.asarray(colours)[..., :3].astype(np.float32), body, item, look, frame)
-    return _photo(thing, alpha, body, look, size)
+    return Cutout(thing, alpha, body.getchannel(3))
 
 
 def _second(item: Item) -> NDArray[np.uint32]:
@@ -107,25 +123,30 @@ def _damage(rgb: NDArray[np.uint8], item: Item, picture: ShapeMap, frame: Frame)
             window[where, :3] = (pixels * (1 - layer.alpha) + np.array(_TONES[tone], dtype=np.float32) * layer.alpha).astype(np.uint8)
 
 
-def _photo(thing: NDArray[np.float32], alpha: NDArray[np.float32], body: Image.Image, look: View, size: int) -> NDArray[np.uint8]:
-    """Object on background, with shadow, light and camera."""
+def photo(cutouts: Sequence[tuple[Cutout, tuple[int, int]]], look: View, size: int) -> NDArray[np.uint8]:
+    """Things at (left, top) of their squares, on the background of ``look``, with shadow, light and camera."""
+    cover = Image.new("L", (size, size), 0)
+    for part, at in cutouts:
+        cover.paste(part.cover, at)
     scene: Plane = backdrop(look, size)
-    cast = body.getchannel(3).filter(ImageFilter.GaussianBlur(size * 0.03))
+    cast = cover.filter(ImageFilter.GaussianBlur(size * 0.03))
     shadow = np.asarray(cast, dtype=np.float32) / 255
     dx, dy = round(-look.light * 0.05 * size), round(0.045 * size)
     shadow = np.roll(shadow, (dy, dx), axis=(0, 1))
     shadow[:dy] = 0
-    near = np.asarray(body.getchannel(3).filter(ImageFilter.BoxBlur(size * 0.012)), dtype=np.float32) / 255
+    near = np.asarray(cover.filter(ImageFilter.BoxBlur(size * 0.012)), dtype=np.float32) / 255
     scene *= ((1 - 0.5 * shadow) * (1 - 0.3 * near))[..., None]
-    scene *= (1 - alpha)[..., None]
-    scene += thing
+    for part, (left, top) in cutouts:
+        window = scene[top : top + len(part.alpha), left : left + len(part.alpha)]
+        window *= (1 - part.alpha)[..., None]
+        window += part.thing
     tone = np.array([1 + 0.07 * look.warmth, 1.0, 1 - 0.08 * look.warmth], dtype=np.float32) * look.brightness
     scene *= tone
     stream = Stream(look.grain, 2)
     reach = look.blur * 0.009 * size
     if reach > 0.2:
-        photo = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(reach))
-        scene = np.asarray(photo, dtype=np.float32)
+        blurred = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(reach))
+        scene = np.asarray(blurred, dtype=np.float32)
     scene = scene + _noise(stream, size)[..., None] * (0.8 + 6.5 * look.noise)
     return np.asarray(np.clip(scene + 0.5, 0, 255), dtype=np.uint8)
 
@@ -140,7 +161,12 @@ def _noise(stream: Stream, size: int) -> Plane:
 def masks(item: Item, size: int = 96, view: int = 0) -> Masks:
     """The masks of ``render(item, size, view)``; a missing part's mask is where it would be seen."""
     _check(size, view)
-    look, factor = item.views[view], _oversampling(size)
+    return masks_of(item, item.views[view], size)
+
+
+def masks_of(item: Item, look: View, size: int) -> Masks:
+    """The masks of ``cutout(item, look, size)``."""
+    factor = _oversampling(size)
     n = size * factor
     frame, picture = frame_of(item, look, n), shape_map(item, look, n)
     whole = shape_map(item, look, n, complete=True) if item.missing_parts else picture
