@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from evals.bazaar.defects import Defect, draw_defects
-from evals.bazaar.lines import LINES, LINES_OF, SIGNATURES, Line, Signature
+from evals.bazaar.lines import LINES, LINES_OF, SIGNATURES, WEIGHTS_OF, Line, Signature
 from evals.bazaar.streams import Stream
 from evals.bazaar.world import BACKGROUNDS, CATEGORIES, COLOURS, PATTERNS, Category, Part
 
@@ -172,7 +172,9 @@ def _kind(index: int, seed: int) -> tuple[Stream, Category, Line | None]:
         raise ValueError(f"index and seed of an item are >= 0, got {index} and {seed}")
     stream = Stream(seed, index, _CORE)
     category = CATEGORIES[stream.choice(_NAMES)]
-    return stream, category, stream.choice(LINES_OF[category.name]) if stream.chance(0.5) else None
+    if not stream.chance(0.5):
+        return stream, category, None
+    return stream, category, stream.weighted(LINES_OF[category.name], WEIGHTS_OF[category.name])
 
 
 def _no_name(stream: Stream, category: Category) -> Signature:

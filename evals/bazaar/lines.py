@@ -1,7 +1,10 @@
-"""The 48 product lines: made-up names, each with the visible signature that makes an item one of them.
+"""The 64 product lines: made-up names, each with the visible signature that makes an item one of them.
 
-No name token is an English word or says anything about looks. Eight lines are held out of training, two in each of
-four categories; the brands of these lines occur nowhere else.
+No name token is an English word or says anything about looks. 24 lines are held out of training, six in each of four
+categories; the brands of these lines occur nowhere else. The six are three pairs of siblings. Siblings differ in exactly two
+visible properties, the second colour and one of the category's own attributes (another one in each pair of the category), and
+share all others; lines of different pairs differ in three properties or more. So a class is told from its sibling by small
+things that can be said, and no line by its category.
 """
 
 from __future__ import annotations
@@ -58,7 +61,11 @@ _TABLE: dict[str, str] = {
     "sneaker": """
         Dravane Sulto | white, green | plain | leather | low thin laces plain | 1.1
         *Yuvetti Ombrak | red, black | zigzag | fabric | high thick laces cap | 1.3
-        *Kelmaro Virsu | turquoise, yellow | dotted | denim | low thin straps plain | 0.8""",
+        *Brunqua Telvik | red, white | zigzag | fabric | high thick straps cap | 1.2
+        *Kelmaro Virsu | turquoise, yellow | dotted | denim | low thin straps plain | 0.8
+        *Jorvessi Kandru | turquoise, purple | dotted | denim | low thin straps cap | 0.9
+        *Mivarro Ushtel | pink, green | plain | leather | high thin slip-on plain | 1.0
+        *Pexandi Grolme | pink, gray | plain | leather | low thin slip-on plain | 0.9""",
     "boot": """
         Dravane Gorlith | brown, black | plain | leather | block tall buckle | 1.3
         Pamnito Elzu | pink, white | dotted | fabric | flat short laces | 0.7
@@ -74,7 +81,11 @@ _TABLE: dict[str, str] = {
     "mug": """
         Gralvo Ettimur | green, white | striped | ceramic | round tall none | 1.0
         *Sorbexi Palund | yellow, purple | plain | metal | square short star | 1.2
-        *Wunderik Jesso | blue, red | checked | ceramic | round tall heart | 0.8""",
+        *Harquin Doleska | yellow, green | plain | metal | square short heart | 1.1
+        *Wunderik Jesso | blue, red | checked | ceramic | round tall heart | 0.8
+        *Fiburno Ketsul | blue, white | checked | ceramic | square tall heart | 0.9
+        *Lodrasti Vemura | orange, black | striped | wood | round tall none | 1.0
+        *Obrezza Tindaro | orange, turquoise | striped | wood | round short none | 0.9""",
     "chair": """
         Gralvo Hondrik | turquoise, brown | plain | plastic | round four no | 0.7
         Murketo Sandvyr | gray, orange | checked | fabric | solid swivel yes | 1.4
@@ -86,11 +97,19 @@ _TABLE: dict[str, str] = {
     "teddy bear": """
         Pumblo Ferrik | brown, red | plain | plush | bow big patch | 1.0
         *Nolletz Quibra | pink, turquoise | checked | plush | none small patch | 1.2
-        *Tashlo Bremmi | gray, yellow | striped | denim | scarf big none | 0.9""",
+        *Snuvelo Marpik | pink, brown | checked | plush | vest small patch | 1.3
+        *Tashlo Bremmi | gray, yellow | striped | denim | scarf big none | 0.9
+        *Wobrano Chelsu | gray, red | striped | denim | scarf small none | 0.8
+        *Grunzel Aftori | green, white | dotted | leather | bow big patch | 1.1
+        *Dimarru Poskel | green, orange | dotted | leather | bow big none | 1.0""",
     "handbag": """
         Hesprida Rovelle | red, brown | plain | leather | flared short flap round | 1.5
         *Ixandre Molveth | black, pink | dotted | plastic | round long zip square | 0.9
-        *Corvessa Thune | green, orange | two-tone | leather | boxy double flap round | 1.2""",
+        *Elvasque Rondith | black, yellow | dotted | plastic | round long flap square | 1.0
+        *Corvessa Thune | green, orange | two-tone | leather | boxy double flap round | 1.2
+        *Quenzari Bolmet | green, white | two-tone | leather | boxy short flap round | 1.1
+        *Sathirno Yelvash | purple, white | zigzag | fabric | flared long zip round | 0.8
+        *Amuldra Feskon | purple, red | zigzag | fabric | flared long zip square | 0.8""",
     "backpack": """
         Brixeno Tarquil | orange, gray | plain | fabric | round zip one | 1.0
         Pamnito Ostrevo | blue, yellow | zigzag | denim | boxy flap two | 0.9
@@ -126,3 +145,6 @@ SEEN_LINES: tuple[Line, ...] = tuple(line for line in LINES.values() if not line
 HELDOUT_LINES: tuple[Line, ...] = tuple(line for line in LINES.values() if line.heldout)
 LINES_OF: dict[str, tuple[Line, ...]] = {c: tuple(line for line in LINES.values() if line.category == c) for c in CATEGORIES}
 SIGNATURES: dict[Signature, Line] = {line.signature: line for line in LINES.values()}
+WEIGHTS_OF: dict[str, tuple[int, ...]] = {  # how often each line occurs: six held-out ones are as frequent as two seen ones
+    c: tuple(1 if line.heldout else 3 for line in lines) for c, lines in LINES_OF.items()
+}

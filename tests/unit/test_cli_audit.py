@@ -36,8 +36,8 @@ def test_audit_writes_verdict_answers_and_report(photos: Path, tiny_model: Path,
     printed = json.loads(result.stdout)
     assert printed == json.loads((out / "audit.json").read_text())
     assert printed["draws"] == 2
-    assert printed["support"] == [16, 16]
-    assert printed["leaks"] == 8  # one planted a class
+    assert printed["support"] == [48, 48]
+    assert printed["leaks"] == 24  # one planted a class
     assert [facts["draw_seed"] for facts in printed["run"]["support"]] == [0, 1]
     assert printed["verdict"]["name"] in (out / "report.html").read_text()
     with np.load(out / "predictions.npz") as file:

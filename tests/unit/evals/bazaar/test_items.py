@@ -70,9 +70,8 @@ def test_negative_keys_are_refused(index: int, seed: int) -> None:
 def test_the_world_is_as_large_as_promised() -> None:
     assert len(CATEGORIES) == 16
     assert len(COLOURS) >= 10
-    assert len(LINES) == 48
-    assert len({line.name.lower() for line in LINES.values()}) == 48
-    assert all(len(lines) == 3 for lines in LINES_OF.values())
+    assert len(LINES) == len({line.name.lower() for line in LINES.values()}) == 64
+    assert set(Counter(len(lines) for lines in LINES_OF.values()).items()) == {(3, 12), (7, 4)}
     for spec in CATEGORIES.values():
         assert spec.accent in spec.part
         assert len(spec.attributes) >= 3
@@ -91,14 +90,32 @@ def test_product_lines_differ_where_it_can_be_seen() -> None:
             assert differences >= 2, f"{a.name} and {b.name}"
 
 
-def test_eight_lines_are_held_out_in_pairs_and_share_no_word_with_the_others() -> None:
-    assert len(HELDOUT_LINES) == 8
-    assert set(Counter(line.category for line in HELDOUT_LINES).values()) == {2}
-    for a, b in combinations(HELDOUT_LINES, 2):
-        if a.category == b.category:
-            assert sum(x != y for x, y in zip(a.signature, b.signature, strict=True)) >= 3
-    seen_words = {word for line in SEEN_LINES for word in line.name.lower().split()}
-    assert not seen_words & {word for line in HELDOUT_LINES for word in line.name.lower().split()}
+def test_held_out_lines_are_pairs_of_siblings_and_share_no_word_with_other_lines() -> None:
+    assert len(HELDOUT_LINES) == 24
+    words = Counter(word for line in LINES.values() for word in set(line.name.lower().split()))
+    assert all(words[word] == 1 for line in HELDOUT_LINES for word in line.name.lower().split())
+    for category in {line.category for line in HELDOUT_LINES}:
+        lines = [line for line in HELDOUT_LINES if line.category == category]
+        turned = []
+        for a, b in combinations(lines, 2):
+            places = [k for k, (x, y) in enumerate(zip(a.signature, b.signature, strict=True)) if x != y]
+            if lines.index(a) // 2 == lines.index(b) // 2:
+                assert len(places) == 2, f"{a.name} and {b.name}"
+                assert places[0] == 2  # the second colour
+                assert places[1] >= 5  # an attribute of the category's own
+                turned.append(places[1])
+            else:
+                assert len(places) >= 3, f"{a.name} and {b.name}"
+        assert len(lines) == 6
+        assert len(set(turned)) == 3
+
+
+def test_each_seen_line_is_as_frequent_as_any_other_of_its_kind() -> None:
+    counts = Counter(kind_of(k)[1] for k in range(24_000))
+    seen = [counts[line.name] for line in SEEN_LINES]
+    held = [counts[line.name] for line in HELDOUT_LINES]
+    assert 0.7 * 250 < min(seen) <= max(seen) < 1.3 * 250  # 24,000 / 16 categories / 2 / 3; five standard deviations
+    assert 0.5 * 83 < min(held) <= max(held) < 1.5 * 83
 
 
 def test_no_name_token_says_anything_about_looks() -> None:
