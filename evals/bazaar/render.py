@@ -55,7 +55,7 @@ def render(item: Item, size: int = 96, view: int = 0, *, clean: bool = False) ->
 
 @dataclass(frozen=True)
 class Cutout:
-    """A lit thing before any background: ``thing`` (n, n, 3) float32 premultiplied by ``alpha`` (n, n); ``cover`` (mode "L") casts the shadow."""
+    """A lit thing before any background: ``thing`` (n, n, 3) premultiplied by ``alpha`` (n, n); ``cover`` (mode "L") casts the shadow."""
 
     thing: NDArray[np.float32]
     alpha: NDArray[np.float32]

@@ -34,7 +34,8 @@ def draw_tag(price: int, side: int, ratio: float, angle: float) -> Cutout:
     image = Image.new("RGBA", (n, n), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
     edge = max(1, round(n * 0.03))
-    draw.rounded_rectangle((n * 0.04, top, n * 0.96, top + height), radius=height * 0.2, fill=(*_PAPER, 255), outline=(*_RIM, 255), width=edge)
+    card = (n * 0.04, top, n * 0.96, top + height)
+    draw.rounded_rectangle(card, radius=height * 0.2, fill=(*_PAPER, 255), outline=(*_RIM, 255), width=edge)
     draw.ellipse((n * 0.09, n * 0.5 - n * 0.035, n * 0.16, n * 0.5 + n * 0.035), fill=(*_RIM, 255))
     dot = height * 0.72 / 7
     text = str(price)
@@ -47,5 +48,5 @@ def draw_tag(price: int, side: int, ratio: float, angle: float) -> Cutout:
                     draw.rectangle((x, y, x + dot, y + dot), fill=(*_INK, 255))
     image = image.rotate(angle, resample=Image.Resampling.BILINEAR).reduce(_OVERSAMPLING)
     rgba = np.asarray(image, dtype=np.float32)
-    alpha = rgba[..., 3] / 255
-    return Cutout(rgba[..., :3] * alpha[..., None], alpha, image.getchannel("A"))
+    alpha = rgba[..., 3] / np.float32(255)
+    return Cutout((rgba[..., :3] * alpha[..., None]).astype(np.float32), alpha.astype(np.float32), image.getchannel("A"))
