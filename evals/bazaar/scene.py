@@ -133,8 +133,8 @@ def _allowed(index: int, seed: int) -> Item:
 def _placed(stream: Stream, thing: Item, place: str, look: View) -> Placed:
     """In its quarter, with the light and the camera of the scene."""
     own = thing.views[0]
-    shared = {"light": look.light, "warmth": look.warmth, "brightness": look.brightness}
-    view = replace(own, contents=False, scale=min(1.0, own.scale + 0.1), dx=0.0, dy=0.0, **shared)
+    view = replace(own, contents=False, scale=min(1.0, own.scale + 0.1), dx=0.0, dy=0.0)
+    view = replace(view, light=look.light, warmth=look.warmth, brightness=look.brightness)
     slack = 0.5 - QUARTER_SIZE
     left = (0.5 if "right" in place else 0.0) + stream.uniform(0.0, slack)
     top = (0.5 if "bottom" in place else 0.0) + stream.uniform(0.0, slack)

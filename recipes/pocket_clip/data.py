@@ -108,12 +108,17 @@ class Batches:
         ids = pack.ids[texts].astype(np.int64)
         end = int(ids[0, -1])
         used = int((ids != end).sum(axis=1).max()) + 1
-        facts = pack.text_facts[texts].astype(np.int64)  # (T, M)
-        held = pack.row_facts[rows]  # (B, F)
-        positive = (held[:, np.maximum(facts, 0)] | (facts < 0)[None]).all(axis=2).T  # (T, B)
+        positive = true_of(pack.text_facts[texts], pack.row_facts[rows])
         pixels = torch.from_numpy(pack.pixels[rows]).permute(0, 3, 1, 2).float().div_(255)
         pixels = augment(pixels, rng, flips=pack.flips)
         return {"pixels": normalise(pixels), "ids": torch.from_numpy(ids[:, :used]), "end": end, "positive": torch.from_numpy(positive)}
+
+
+def true_of(text_facts: np.ndarray, row_facts: np.ndarray) -> np.ndarray:
+    """(T, B) bool: whether all facts of a text, (T, M) padded with -1, are among those of a row, (B, F) bool."""
+    facts = text_facts.astype(np.int64)
+    truth: np.ndarray = (row_facts[:, np.maximum(facts, 0)] | (facts < 0)[None]).all(axis=2).T
+    return truth
 
 
 def normalise(pixels: Tensor) -> Tensor:

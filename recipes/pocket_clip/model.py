@@ -63,6 +63,23 @@ def image_embeddings(model: CLIPModel, pixels: Tensor, keep: int) -> Tensor:
     return model.visual_projection(tower.post_layernorm(hidden[:, 0]))
 
 
+def row_embeddings(model: CLIPModel, pixels: Tensor, row_image: Tensor, row_weights: Tensor) -> Tensor:
+    """(R, D): the embedding of the whole photo where a row's weights are all 0, else the weighted mean of its unit patch embeddings.
+
+    Args:
+        pixels: (B, 3, S, S). row_image: (R,) into the photos. row_weights: (R, P), at least 0.
+    """
+    tower = model.vision_model
+    hidden = tower.encoder(inputs_embeds=tower.pre_layrnorm(tower.embeddings(pixels))).last_hidden_state
+    tokens = model.visual_projection(tower.post_layernorm(hidden))
+    is_region = row_weights.sum(dim=1) > 0
+    rows = tokens[row_image, 0].float()
+    unit = F.normalize(tokens[:, 1:].float(), dim=-1)
+    share = row_weights[is_region] / row_weights[is_region].sum(dim=1, keepdim=True)
+    rows = rows.index_put((is_region.nonzero()[:, 0],), torch.einsum("rp,rpd->rd", share, unit[row_image[is_region]]))
+    return rows
+
+
 def text_embeddings(model: CLIPModel, ids: Tensor) -> Tensor:
     """(T, D) of (T, L) token ids, padded with the end-of-text token."""
     out = model.get_text_features(input_ids=ids)

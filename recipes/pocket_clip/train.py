@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import CLIPModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import CLIPModel, DataCollator, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from recipes.pocket_clip import model as M
-from recipes.pocket_clip.data import Batches
 
 
 class Draws(Dataset):  # type: ignore[type-arg]
@@ -50,6 +49,19 @@ class ClipTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
 
+class RegionTrainer(ClipTrainer):
+    """The second stage: whole photos and regions of photos against texts, with all patch tokens."""
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
+        clip = getattr(model, "module", model)
+        M.clamp_scale(clip)
+        with self.accelerator.autocast():
+            rows = M.row_embeddings(clip, inputs["pixels"], inputs["row_image"], inputs["row_weights"])
+            texts = M.text_embeddings(clip, inputs["ids"])
+        loss = M.multi_positive_loss(rows, texts, inputs["positive"], clip.logit_scale.exp())
+        return (loss, {}) if return_outputs else loss
+
+
 class Log(TrainerCallback):
     """One JSON line for each logging step."""
 
@@ -61,7 +73,10 @@ class Log(TrainerCallback):
             file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
 
 
-def fit(model: CLIPModel, batches: Batches, work: Path, *, steps: int, batch_size: int, lr: float, seed: int, threads: int) -> CLIPModel:
+def fit(
+    model: CLIPModel, batches: DataCollator, work: Path, *, steps: int, batch_size: int, lr: float, seed: int, threads: int,
+    trainer_class: type[ClipTrainer] = ClipTrainer, save_steps: int = 200,
+) -> CLIPModel:  # fmt: skip
     """Train until ``steps``, from the newest checkpoint in ``work`` if there is one."""
     cuda = torch.cuda.is_available()
     if not cuda:
@@ -80,7 +95,7 @@ def fit(model: CLIPModel, batches: Batches, work: Path, *, steps: int, batch_siz
         bf16=True,
         use_cpu=not cuda,
         logging_steps=20,
-        save_steps=200,
+        save_steps=save_steps,
         save_total_limit=2,
         seed=seed,
         report_to=[],
@@ -89,7 +104,7 @@ def fit(model: CLIPModel, batches: Batches, work: Path, *, steps: int, batch_siz
         disable_tqdm=False,
         average_tokens_across_devices=False,
     )
-    trainer = ClipTrainer(
+    trainer = trainer_class(
         model=model, args=arguments, train_dataset=Draws(steps * batch_size), data_collator=batches, callbacks=[Log(work / "train.jsonl")]
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work / "checkpoints")) if (work / "checkpoints").is_dir() else None)
