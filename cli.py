@@ -50,22 +50,50 @@ def _go_offline(_: click.Context, __: click.Parameter, wanted: bool) -> bool:
 
 
 MODELS = "pocket-clip, open_clip:ARCH/PRETRAINED, hf:REPO[@REV] or local:DIR."
+ANSWERERS = "pocket-llava, hf:REPO[@REV] or local:DIR."
 model_option = click.option("-m", "--model", default="pocket-clip", show_default=True, help=MODELS)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print pure JSON on stdout.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+dtype_option = click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+offline_option = click.option("--offline", is_flag=True, callback=_go_offline, help="Never touch the network: use what is on this machine.")
+pickle_option = click.option("--allow-pickle", is_flag=True, help="Also load .bin and .pt weights (still with weights_only).")
+method_options = click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method. Repeatable.")
+QUANTISE_OPTIONS = (
+    click.option("--load-in-4bit", "bits4", is_flag=True, help="Quantise a language model's weights to 4 bits (NF4)."),
+    click.option("--load-in-8bit", "bits8", is_flag=True, help="Quantise a language model's weights to 8 bits."),
+)
+ANSWERER_OPTIONS = (
+    *QUANTISE_OPTIONS,
+    click.option("--device-map", metavar="MAP", help="auto: spread a model that answers over all devices and the CPU."),
+    click.option("--max-new-tokens", type=click.IntRange(min=1), help="Length of an answer.  [default: the task's]"),
+)
 MODEL_OPTIONS = (
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
-    click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
+    device_option,
+    dtype_option,
     click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a forward pass."),
     click.option("--workers", type=click.IntRange(min=0), default=None, help="Processes that decode images.  [default: by CPU]"),
-    click.option("--offline", is_flag=True, callback=_go_offline, help="Never touch the network: use what is on this machine."),
-    click.option("--allow-pickle", is_flag=True, help="Also load .bin and .pt weights (still with weights_only)."),
+    offline_option,
+    pickle_option,
     click.option("--no-cache", "cache", is_flag=True, flag_value=False, default=True, help="Neither read nor fill the feature cache."),
 )
 
 
-def model_options(command: Any) -> Any:
-    """All options on how a model is loaded and run."""
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(MODEL_OPTIONS), command)
+def options(*several: Any) -> Callable[[Any], Any]:
+    """One decorator for several options, in the order in which help shows them."""
+    return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(several), command)
+
+
+model_options = options(*MODEL_OPTIONS)
+
+
+def _bits(given: dict[str, Any]) -> int | None:
+    """4, 8 or None from the two flags, which are taken out of ``given``."""
+    from toolkit.errors import UsageError
+
+    four, eight = given.pop("bits4"), given.pop("bits8")
+    if four and eight:
+        raise UsageError("--load-in-4bit and --load-in-8bit contradict each other", hint="choose one")
+    return 4 if four else 8 if eight else None
 
 
 @click.group(cls=Permafrost, context_settings=HELP)
@@ -81,7 +109,19 @@ def cli() -> None:
     """
 
 
-def _evaluate(request: Any, load_encoder: Callable[..., Any]) -> Any:
+def _load_encoder(name: str, **how: Any) -> Any:
+    from toolkit.models import load_encoder
+
+    return load_encoder(name, **how)
+
+
+def _load_answerer(name: str, **how: Any) -> Any:
+    from toolkit.models.registry import load_answerer
+
+    return load_answerer(name, **how)
+
+
+def _evaluate(request: Any, **loaders: Callable[..., Any]) -> Any:
     """Evaluate with the real models and methods, alone or as one of the processes of a launcher."""
     from evals.console import progress_bar
     from evals.session import evaluate
@@ -89,8 +129,9 @@ def _evaluate(request: Any, load_encoder: Callable[..., Any]) -> Any:
     from toolkit.methods import build_method
 
     here = place(request.device)
+    load = {"load_encoder": _load_encoder, "load_answerer": _load_answerer} | loaders
     with progress_bar(request.task, shown=here is None or here.rank == 0) as progress:
-        return evaluate(request, load_encoder=load_encoder, build_method=build_method, place=here, progress=progress)
+        return evaluate(request, **load, build_method=build_method, place=here, progress=progress)
 
 
 def _finish(n_failed: int) -> None:
@@ -122,26 +163,28 @@ def demo(output: Path, limit: int | None, model: str, device: str, as_json: bool
     """
     from evals.console import print_demo
     from evals.demo import run_demo
-    from toolkit.models import load_encoder
 
-    one_model = functools.partial(_evaluate, load_encoder=functools.cache(load_encoder))
+    once = {"load_encoder": functools.cache(_load_encoder), "load_answerer": functools.cache(_load_answerer)}
+    one_model = functools.partial(_evaluate, **once)
     shown = run_demo(one_model, output, limit=limit, model=model, device=device, say=functools.partial(click.echo, err=True))
     _show(shown.comparisons if as_json else shown, as_json, print_demo)
     _finish(sum(run.results["n_failed"] for run in shown.runs))
 
 
 @cli.command("eval")
-@click.option("-t", "--task", required=True, help="A task: see `permafrost ls tasks`; folder:DIR, parquet:FILE and hf:NAME also work.")
-@model_option
-@click.option("--method", default="zero-shot", show_default=True, help="A method: see `permafrost ls methods`.")
-@click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method. Repeatable.")
+@click.option("-t", "--task", required=True, help="A task: see `permafrost ls tasks`; folder:DIR, vqav2:DIR and the like also work.")
+@click.option("-m", "--model", default="", show_default="pocket-clip; pocket-llava for questions", help=MODELS)
+@click.option("--method", default="", show_default="zero-shot; plain for questions", help="A method: see `permafrost ls methods`.")
+@method_options
 @click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of the task, as size=256. Repeatable.")
 @click.option("--data", help="A local copy of the task's data: a folder or a file.")
 @click.option("--classnames", type=click.Path(path_type=Path), help="A file with one class name a line, in the order of the labels.")
 @click.option("--template", "templates", multiple=True, metavar="TEXT", help='A sentence with {} for the class name. Repeatable.')
-@model_options
-@click.option("--load-in-4bit", is_flag=True, help="Quantise the weights to 4 bits (language models only).")
-@click.option("--load-in-8bit", is_flag=True, help="Quantise the weights to 8 bits (language models only).")
+@device_option
+@dtype_option
+@options(*ANSWERER_OPTIONS)
+@click.option("--batch-size", type=click.IntRange(min=1), show_default="32; 8 for questions", help="Images a forward pass.")
+@options(*MODEL_OPTIONS[3:])
 @click.option("--shots", type=click.IntRange(min=1), help="Labelled images a class for methods that learn from a few.")
 @click.option("--support", metavar="SPLIT", help="Where they come from: a split, folder:DIR, parquet:FILE, or none.  [default: train]")
 @click.option("--draw-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which --shots are drawn.")
@@ -151,7 +194,7 @@ def demo(output: Path, limit: int | None, model: str, device: str, as_json: bool
 @click.option("--no-resume", "resume", is_flag=True, flag_value=False, default=True, help="Start over.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html into the run folder.")
 @json_option
-def eval_command(**given: Any) -> None:
+def eval_command(as_json: bool, **given: Any) -> None:
     """Evaluate a frozen model on a task: metrics with intervals, every answer on file, a report.
 
     \b
@@ -159,6 +202,8 @@ def eval_command(**given: Any) -> None:
       permafrost eval -t bazaar/lines -m pocket-clip
       permafrost eval -t folder:photos -m open_clip:ViT-B-32/openai --template "a photo of a {}."
       permafrost eval -t eurosat --data eurosat.parquet -m hf:openai/clip-vit-base-patch32 --limit 500 --json
+      permafrost eval -t bazaar/vqa -m pocket-llava --method contrastive-attention -o rho=0.3
+      permafrost eval -t vqav2:data/vqav2 -m hf:llava-hf/llava-1.5-7b-hf --method vicrop --load-in-4bit --limit 500
       accelerate launch --num_processes 2 -m cli eval -t imagenet --data imagenet -m local:checkpoints/clip
 
     Ctrl-C keeps what was done, and the same command continues from there. Images that cannot be read are recorded,
@@ -167,16 +212,11 @@ def eval_command(**given: Any) -> None:
     from evals.console import print_results
     from evals.session import EvalRequest
     from toolkit.config import parse_options
-    from toolkit.errors import UsageError
     from toolkit.launch import leave
-    from toolkit.models import load_encoder
 
-    if given.pop("load_in_4bit") | given.pop("load_in_8bit"):
-        raise UsageError("image-text encoders are not quantised: they are small", hint="use --dtype bfloat16 to halve their memory")
-    as_json = given.pop("as_json")
-    given |= {name: parse_options(given[name]) for name in ("options", "task_options")}
+    given |= {name: parse_options(given[name]) for name in ("options", "task_options")} | {"quantise": _bits(given)}
     try:
-        outcome = _evaluate(EvalRequest(**given), load_encoder)
+        outcome = _evaluate(EvalRequest(**given))
     finally:
         leave()
     if os.environ.get("RANK", "0") == "0":  # the first process speaks for all: a launcher ends the others when one leaves with a code
