@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from toolkit.errors import ShapeError, UsageError
-from toolkit.methods.interventions import regions as r
+from toolkit import regions as r
 
 
 def heat_map(rows: int, columns: int, *boxes: tuple[int, int, int, int]) -> np.ndarray:
