@@ -8,6 +8,7 @@ random state is left as it was. ``tests.tiny_mllm_folders`` writes whole checkpo
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -267,3 +268,15 @@ def _pad(rows: list[list[int]], side: str) -> tuple[torch.Tensor, torch.Tensor]:
         ids[row, place] = torch.tensor(tokens)
         mask[row, place] = 1
     return ids, mask
+
+
+def write_llava(folder: Path, seed: int = 0) -> Path:
+    """A LLaVA-1.5 checkpoint folder in the real format: configuration, safetensors, tokenizer, processor, chat template."""
+    return write("llava", folder, seed)
+
+
+def write(family: str, folder: Path, seed: int = 0) -> Path:
+    """The same of any family of ``tests.tiny_mllm_folders.FOLDERS``."""
+    from tests import tiny_mllm_folders
+
+    return tiny_mllm_folders.write(family, Path(folder), seed)
