@@ -1,4 +1,4 @@
-"""Paired comparison of two classification runs."""
+"""Paired comparison of two runs; here those of classification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ def right(record: SampleRecord) -> bool:
 
 
 def compare(a: Run, b: Run, *, seed: int = 0) -> dict[str, JSON]:
-    """See ``evals.records.compare_runs``."""
+    """See ``evals.records.compare_runs``; runs of answers in words are compared by ``evals.answer_comparison``."""
+    if a.manifest.get("family") == "vqa":
+        from evals.answer_comparison import compare_answers
+
+        return compare_answers(a, b, seed=seed)
     pairs = pair(a, b)
     outcomes = [(right(mine), right(other)) for mine, other in pairs]
     n = len(pairs)
@@ -24,8 +28,8 @@ def compare(a: Run, b: Run, *, seed: int = 0) -> dict[str, JSON]:
     return {
         "schema": 1,
         "task": a.manifest["task"],
-        "a": _who(a),
-        "b": _who(b),
+        "a": describe_run(a),
+        "b": describe_run(b),
         "n": n,
         "both_right": both,
         "only_a": only_a,
@@ -39,7 +43,8 @@ def compare(a: Run, b: Run, *, seed: int = 0) -> dict[str, JSON]:
     }
 
 
-def _who(run: Run) -> dict[str, JSON]:
+def describe_run(run: Run) -> dict[str, JSON]:
+    """Who a run is, in a comparison."""
     method = run.manifest.get("method")
     return {
         "path": str(run.path),
@@ -76,13 +81,19 @@ def _per_class(labels: Sequence[int | None], outcomes: Sequence[tuple[bool, bool
     ]
 
 
-def _notes(a: Run, b: Run, n: int) -> list[str]:
+def missing_notes(a: Run, b: Run, n: int) -> list[str]:
+    """Sentences on samples that are not compared: without an answer, or not yet asked."""
     notes = []
     if len(a.answered) != len(b.answered) or n < len(a.answered):
         notes.append(f"A answered {len(a.answered)} samples and B {len(b.answered)}; the comparison uses the {n} that both answered.")
     for letter, run in (("A", a), ("B", b)):
         if run.manifest.get("status") != "finished":
             notes.append(f"Run {letter} is not finished (status {run.manifest.get('status')}).")
+    return notes
+
+
+def _notes(a: Run, b: Run, n: int) -> list[str]:
+    notes = missing_notes(a, b, n)
     if a.classnames != b.classnames:
         notes.append("The runs name the classes differently; labels are compared by index.")
     return notes

@@ -104,6 +104,21 @@ def bootstrap_ci(
     return bca(float(statistic(*arrays)), np.concatenate(parts), jackknife.mean() - jackknife, level)
 
 
+def mean_ci(values: Sequence[float] | Array, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0) -> Interval | None:
+    """BCa interval of the mean of N scores, or None where they do not differ.
+
+    A resample is one Multinomial draw over the distinct scores, of which per-answer scores have few: N does not matter.
+    """
+    distinct, place, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    n = int(counts.sum())
+    if distinct.size < 2:
+        return None
+    rng, rows = np.random.default_rng(seed), max(1, _CHUNK // distinct.size)
+    draws = [rng.multinomial(n, counts / n, size=min(rows, resamples - r)) @ distinct / n for r in range(0, resamples, rows)]
+    mean = float(counts @ distinct / n)
+    return bca(mean, np.concatenate(draws), (distinct - mean)[place.ravel()], level)
+
+
 def mean_recall_ci(
     right: NDArray[Any], support: NDArray[Any], *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> Interval | None:
@@ -228,6 +243,35 @@ def mean_bootstrap(
     if draws > 1:
         sums *= rng.multinomial(draws, np.full(draws, 1 / draws), size=resamples)
     return _difference(float(gaps.mean()), sums.sum(axis=1) / (draws * n), level)
+
+
+def clustered_bootstrap(
+    values: Sequence[float] | Array, clusters: Sequence[Any], *, resamples: int = 10_000, level: float = LEVEL, seed: int = 0
+) -> Difference:
+    """Mean of N paired differences that come in clusters, as questions about one image do. Percentile interval; clusters are resampled.
+
+    A resample needs of each cluster only its sum and its size. Of these pairs few are distinct, so that it is one Multinomial draw over
+    them. With clusters of one it is the bootstrap over samples.
+
+    Args:
+        values: (N,) differences. clusters: (N,) to which cluster each belongs, anything hashable.
+    Raises: ValueError: without samples, or if the lengths differ.
+    >>> clustered_bootstrap([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"]).ci
+    (0.0, 1.0)
+    """
+    gaps = np.asarray(values, dtype=np.float64)
+    if gaps.size == 0 or len(clusters) != gaps.size:
+        raise ValueError(f"each of at least one difference needs a cluster: {gaps.size} differences, {len(clusters)} clusters")
+    numbers: dict[Any, int] = {}
+    place = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters])
+    sums, sizes = np.bincount(place, weights=gaps), np.bincount(place)
+    pairs, counts = np.unique(np.stack([sums.round(12), sizes]), axis=1, return_counts=True)
+    rng, rows = np.random.default_rng(seed), max(1, _CHUNK // counts.size)
+    parts = []
+    for start in range(0, resamples, rows):
+        draws = rng.multinomial(len(numbers), counts / counts.sum(), size=min(rows, resamples - start)) @ pairs.T
+        parts.append(draws[:, 0] / draws[:, 1])
+    return _difference(float(gaps.mean()), np.concatenate(parts), level)
 
 
 def two_sided(p: float) -> float:
