@@ -153,9 +153,13 @@ def metric_to_json(metric: Metric) -> dict[str, JSON]:
 
 
 def build_results(
-    manifest: Mapping[str, Any], records: Sequence[SampleRecord], metrics: Mapping[str, Metric], seconds: float
+    manifest: Mapping[str, Any],
+    records: Sequence[SampleRecord],
+    metrics: Mapping[str, Metric],
+    seconds: float,
+    more: Mapping[str, JSON] | None = None,
 ) -> dict[str, JSON]:
-    """The content of results.json: the same for the same samples, apart from ``seconds``."""
+    """The content of results.json: the same for the same samples, apart from ``seconds``. ``more`` is what a family of tasks adds."""
     return {
         "schema": SCHEMA,
         "task": manifest["task"],
@@ -165,18 +169,28 @@ def build_results(
         "n": len(records),
         "n_failed": sum(record.prediction is None for record in records),
         "metrics": {name: metric_to_json(metric) for name, metric in metrics.items()},
+        **(more or {}),
         "seconds": round(seconds, 3),
     }
 
 
-def rescore(path: str | Path) -> dict[str, JSON]:
+def rescore(path: str | Path, scorers: Sequence[str] | None = None) -> dict[str, JSON]:
     """The results of a run, computed again from its samples.jsonl. No model, no data, nothing is written.
 
-    Raises: DataNotFound, DataError: as ``read_run``; also if the kind of task is not known to this version.
+    Args:
+        scorers: of answers in words, ``name`` or ``name@version``; None takes those of the run.
+    Raises: DataNotFound, DataError: as ``read_run``; also if the kind of task is not known to this version, or a stored score is not what
+        its scorer gives. UsageError: for an unknown scorer, or scorers for a run that has none.
     """
     from evals.tasks import summarise_family  # the tasks build on records
 
     run = read_run(path)
+    if run.manifest.get("family") == "vqa":
+        from evals.rescoring import rescore_answers
+
+        return rescore_answers(run, scorers)
+    if scorers:
+        raise UsageError(f"{path} is not a run of questions and answers, and has no scorers to choose", hint="leave the scorers out")
     metrics = summarise_family(str(run.manifest.get("family")), run.samples, run.manifest)
     return build_results(run.manifest, run.samples, metrics, float(run.manifest.get("seconds") or 0.0))
 

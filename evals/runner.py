@@ -47,11 +47,14 @@ IDENTITY = (
     "classnames",
     "templates",
     "prompts",
+    "prompt",
     "model",
     "model_fingerprint",
     "method",
     "support",
     "pool",
+    "generation",
+    "scorers",
     "seed",
     "limit",
 )
@@ -62,7 +65,11 @@ Shard = tuple[int, int, Callable[[], None]]
 
 
 class RunnableTask(Task, Protocol):
-    """A task that can also describe itself and sum up its records. With ``keeps_meta = True`` the meta of its samples is written down."""
+    """A task that can also describe itself and sum up its records. With ``keeps_meta = True`` the meta of its samples is written down.
+
+    It may have ``details(records)``, what results.json says beside the metrics, and ``files(records)``, name -> JSON of what else belongs
+    into the run folder, or None for what does not.
+    """
 
     def describe(self) -> Mapping[str, Any]: ...
 
@@ -222,8 +229,15 @@ class _Sitting:
         records = [found[sample.id] for sample in samples]
         if self._merge(records) or not self.finished:
             metrics = task.summarise(records)
+            details = getattr(task, "details", None)
+            for name, content in getattr(task, "files", _no_files)(records).items():
+                if content is None:
+                    (self.folder / name).unlink(missing_ok=True)
+                else:
+                    atomic_write_json(self.folder / name, content)
             seconds = self._seconds()
-            atomic_write_json(self.folder / RESULTS, build_results(self.manifest, records, metrics, seconds))
+            more = details(records) if details else None
+            atomic_write_json(self.folder / RESULTS, build_results(self.manifest, records, metrics, seconds, more))
             self._write_manifest("finished", seconds)
 
     def _merge(self, records: Sequence[SampleRecord]) -> bool:
@@ -253,6 +267,10 @@ class _Sitting:
 
     def _seconds(self) -> float:
         return self.before_s + time.monotonic() - self.started
+
+
+def _no_files(records: Sequence[SampleRecord]) -> Mapping[str, Any]:
+    return {}
 
 
 def _answer(

@@ -46,8 +46,8 @@ def trim(text: str) -> str:
 def depunctuate(text: str, *, keep_after_digit: bool = False, several_commas: bool = False) -> str:
     """P: each punctuation character is deleted where it stands next to a space or the text has a number with a comma, else becomes a space.
 
-    The tests look at the text as given, and what holds for one occurrence of a character holds for all. Then full stops that no digit follows
-    are removed, the first 32 of them.
+    The tests look at the text as given, and what holds for one occurrence of a character holds for all. Then full stops that no digit
+    follows are removed, the first 32 of them.
 
     Args:
         keep_after_digit: P': a full stop that follows a digit stays too.

@@ -1,6 +1,7 @@
-"""Tasks by name: ``folder:DIR``, ``parquet:FILE``, ``hf:NAME@REVISION``, ``bazaar/...`` and the named public sets.
+"""Tasks by name: ``folder:DIR``, ``parquet:FILE``, ``hf:NAME@REVISION``, ``bazaar/...``, the named public sets, and questions about images:
+``vqav2:DIR`` and the other sets of the field, ``jsonl:FILE``.
 
-Tasks with a name of their own take a split behind a colon: ``eurosat:train``.
+Tasks with a name of their own take a split behind a colon: ``eurosat:train``, ``vqav2:DIR:train``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.records import SampleRecord
 from evals.tasks.classify import DEFAULT_TEMPLATES, ClassifyTask, summarise
@@ -18,14 +19,18 @@ from evals.tasks.support import SPLITS, Spellings, Train, first_split, no_suppor
 from toolkit.errors import DataError, UsageError, unknown_name
 from toolkit.types import Metric, Sample
 
+if TYPE_CHECKING:
+    from evals.tasks.vqa import VqaTask
+
 BAZAAR = ("bazaar/category", "bazaar/lines", "bazaar/lines-heldout", "bazaar/lines-described", "bazaar/lines-heldout-described")
 NAMED = ("imagenet", "imagenetv2", "cub200", "eurosat", "places365", "dtd", "flowers102", "fashion_mnist", "sign_digits")
 PLACES = ("folder:", "parquet:", "hf:")
+VQA = ("vqav2", "okvqa", "gqa", "vizwiz", "textvqa", "docvqa", "jsonl")
 
 
 def list_tasks() -> list[str]:
     """All task names; those that end in ``:`` take a place."""
-    return [*BAZAAR, *NAMED, *PLACES]
+    return [*BAZAAR, *NAMED, *PLACES, *(f"{kind}:" for kind in VQA)]
 
 
 def get_task(
@@ -35,8 +40,8 @@ def get_task(
     classnames: Names | str | None = None,
     templates: Sequence[str] | None = None,
     **options: Any,
-) -> ClassifyTask:
-    """The task of that name.
+) -> Any:
+    """The task of that name: a ``ClassifyTask``, or a ``VqaTask`` for questions; its ``family`` says which.
 
     Args:
         data: local copy of a named set.
@@ -47,6 +52,10 @@ def get_task(
     Raises: UsageError: for an unknown name or option. DataNotFound: if the data are not there. DataError: if they do not fit.
     """
     kind, _, place = name.partition(":")
+    if kind in VQA:
+        if classnames is not None or templates:
+            raise UsageError(f"{name} asks questions, and takes no class names and no templates", hint="leave them away")
+        return _vqa(kind, place, data, options)
     given = _names(classnames)
     if f"{kind}:" in PLACES and place:
         if data is not None:
@@ -74,9 +83,29 @@ def get_task(
 
 def summarise_family(family: str, records: Sequence[SampleRecord], manifest: Mapping[str, Any]) -> dict[str, Metric]:
     """The metrics of a run from its records and manifest alone."""
+    if family == "vqa":
+        from evals.tasks.vqa import find_scorers
+        from evals.tasks.vqa import summarise as summarise_answers
+
+        used = [f"{name}@{version}" for name, version in (manifest.get("scorers") or {}).items()]
+        return summarise_answers(records, find_scorers(used) if used else ())
     if family != "classify" or not manifest.get("classnames"):
         raise DataError(f"this version does not know how to score a run of the kind {family!r}")
     return summarise(records, len(manifest["classnames"]))
+
+
+def _vqa(kind: str, place: str, data: str | Path | None, options: Mapping[str, Any]) -> VqaTask:
+    """``vqav2:DIR``, ``vqav2:DIR:val``, or ``vqav2`` and ``vqav2:val`` with the folder as ``data``."""
+    from evals.tasks.vqa_load import load_vqa
+
+    known = _known_options(load_vqa, options, kind, hidden=("kind",))
+    if data is None:
+        return load_vqa(kind, place, **known)
+    if place and (kind == "jsonl" or Path(place).exists()):
+        raise UsageError(f"{kind}:{place} says itself where the data are", hint="leave --data away")
+    if place and known.setdefault("split", place) != place:
+        raise UsageError(f"{kind}:{place} names the split {place!r}, and the option split={known['split']} another one")
+    return load_vqa(kind, data, **known)
 
 
 def _folder(name: str, place: str, classnames: Names | None, templates: Sequence[str] | None) -> ClassifyTask:
@@ -171,9 +200,9 @@ def _names(classnames: Names | str | None) -> Names | None:
     return classnames or None
 
 
-def _known_options(maker: Callable[..., Any], options: Mapping[str, Any], task: str) -> dict[str, Any]:
+def _known_options(maker: Callable[..., Any], options: Mapping[str, Any], task: str, hidden: Sequence[str] = ()) -> dict[str, Any]:
     """The options, if the maker takes them all."""
-    fixed = {"name", "place", "data", "classnames", "templates"}
+    fixed = {"name", "place", "data", "classnames", "templates", *hidden}
     known = [name for name in inspect.signature(maker).parameters if name not in fixed]
     for option in options:
         if option not in known:

@@ -10,6 +10,7 @@ import numpy as np
 
 from evals.metrics import classification as metric
 from evals.records import SampleRecord
+from evals.tasks.order import choose
 from evals.tasks.support import OTHER_IMAGES, Train, draw, no_support, same_images
 from toolkit.config import fingerprint
 from toolkit.errors import DataError, UsageError
@@ -77,13 +78,7 @@ class ClassifyTask:
 
     def samples(self, limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
         """The samples in task order, or a random ``limit`` of them: a larger limit of the same seed contains a smaller one."""
-        if limit is not None and limit < 1:
-            raise UsageError(f"a limit must be at least 1, not {limit}")
-        if limit is None or limit >= len(self.items):
-            yield from self.items
-            return
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self.items))[:limit])
-        yield from (self.items[int(position)] for position in chosen)
+        yield from choose(self.items, limit, seed)
 
     def support(self, shots: int | None = None, seed: int = 0, split: str | None = None) -> list[Sample]:
         """Labelled images to learn from, of another split than the one that is tested.
