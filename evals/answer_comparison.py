@@ -84,13 +84,14 @@ def _shared_scorers(a: Run, b: Run) -> dict[str, int]:
 
 def _compare(pairs: Pairs, scorer: str, rows: Sequence[int], seed: int) -> dict[str, JSON]:
     first, second = pairs.scores(scorer, rows)
-    found = clustered_bootstrap(second - first, [pairs.images[row] for row in rows], seed=seed) if len(rows) >= FEWEST else None
+    images = [pairs.images[row] for row in rows]
+    found = clustered_bootstrap(second - first, images, seed=seed) if len(rows) >= FEWEST else None
     was, now = first >= RIGHT, second >= RIGHT
     repaired, broken = int((~was & now).sum()), int((was & ~now).sum())
     return {
         "n": len(rows),
-        "a": metric_to_json(Metric(float(first.mean()), mean_ci(first), len(rows))),
-        "b": metric_to_json(Metric(float(second.mean()), mean_ci(second), len(rows))),
+        "a": metric_to_json(Metric(float(first.mean()), mean_ci(first, images), len(rows))),
+        "b": metric_to_json(Metric(float(second.mean()), mean_ci(second, images), len(rows))),
         "difference": {"value": float((second - first).mean()), "ci95": None if found is None else list(found.ci)},
         "repaired": repaired,
         "broken": broken,

@@ -157,10 +157,14 @@ def find_scorers(names: Sequence[str]) -> tuple[Scorer, ...]:
 def summarise(records: Sequence[SampleRecord], rules: Sequence[Scorer]) -> dict[str, Metric]:
     """The mean of each scorer over the answered questions; failed ones are left out.
 
-    Intervals: Wilson where scores are 0 or 1, BCa bootstrap otherwise.
+    Intervals: of questions about different images Wilson where scores are 0 or 1 and BCa bootstrap otherwise; where several questions are
+    about one image, BCa bootstrap over images, because answers about one image go wrong together.
     """
-    scores = [record.scores for record in records if record.prediction is not None and record.scores is not None]
-    return {rule.name: _mean([row[rule.name] for row in scores], rule.binary) for rule in rules}
+    answered = [record for record in records if record.prediction is not None and record.scores is not None]
+    named = [record.image or record.id for record in answered]
+    images = None if len(set(named)) == len(named) else named
+    rows = [record.scores or {} for record in answered]
+    return {rule.name: _mean([row[rule.name] for row in rows], images, rule.binary) for rule in rules}
 
 
 def details(records: Sequence[SampleRecord], rules: Sequence[Scorer], breakdowns: Sequence[str]) -> dict[str, JSON]:
@@ -190,9 +194,9 @@ def types_of(record: SampleRecord, kind: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, value))) if isinstance(value, list) else (str(value),)
 
 
-def _mean(scores: Sequence[float], binary: bool) -> Metric:
+def _mean(scores: Sequence[float], images: Sequence[str] | None, binary: bool) -> Metric:
     n = len(scores)
     if not n:
         return Metric(None, None, 0)
     total = sum(scores)
-    return Metric(total / n, wilson(round(total), n) if binary else mean_ci(scores), n)
+    return Metric(total / n, wilson(round(total), n) if binary and images is None else mean_ci(scores, images), n)
