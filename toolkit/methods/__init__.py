@@ -24,7 +24,9 @@ CLASSIFY: dict[str, str] = {
 }
 """Methods that classify images with a dual encoder: name on the command line -> "module:Class"."""
 
-ANSWER: dict[str, str] = {}
+ANSWER: dict[str, str] = {
+    "contrastive-attention": "toolkit.methods.interventions.contrastive_attention:ContrastiveAttention",
+}
 """Methods that answer questions with a multimodal language model, likewise."""
 
 METHODS: dict[str, str] = CLASSIFY | ANSWER
