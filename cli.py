@@ -620,26 +620,28 @@ def sheet(file: Path, rows: int, cols: int, size: int, seed: int) -> None:
 
 
 @bazaar.command()
-@click.argument("what", type=click.Choice(["classify"]))
+@click.argument("what", type=click.Choice(["classify", "vqa"]))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--task", type=click.Choice(["category", "lines", "lines-heldout"]), default="lines", show_default=True)
+@click.option("--task", type=click.Choice(["category", "lines", "lines-heldout"]), help="Of classify.  [default: lines]")
 @click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures.")
-@click.option("--size", type=click.IntRange(32, 1024), default=96, show_default=True, help="Side of an item in pixels.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the world of items.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures, or questions.  [default for vqa: 2000]")
+@click.option("--size", type=click.IntRange(32, 1024), default=96, show_default=True, help="Side of a picture in pixels.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the world of items.  [default: 0; the train split of vqa: 1]")
 def export(what: str, folder: Path, **given: Any) -> None:
-    """Write a task in a public format: classify gives a folder of class folders, with class names, descriptions and truth.
+    """Write a task in a public format: classify gives a folder of class folders, vqa the official files of VQAv2.
 
     \b
     Examples:
       permafrost bazaar export classify goods --limit 1000
       permafrost eval -t folder:goods -m pocket-clip
+      permafrost bazaar export vqa questions
+      permafrost eval -t vqav2:questions -m pocket-llava
     """
-    from evals.bazaar import export_classify
+    from evals.bazaar.export import export_task
     from evals.console import progress_bar
 
     with progress_bar(f"bazaar {what}") as progress:
-        click.echo(export_classify(folder, progress=progress, **given))
+        click.echo(export_task(what, folder, progress=progress, **given))
 
 
 def main() -> None:

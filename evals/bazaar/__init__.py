@@ -1,7 +1,7 @@
 """Bazaar, the procedural marketplace: seeded second-hand goods whose truth is known. See docs/bazaar.md.
 
-The two functions that are called like their modules are imported from there: ``from evals.bazaar.render import render`` and
-``from evals.bazaar.captions import captions``.
+The functions that are called like their modules are imported from there: ``from evals.bazaar.render import render``,
+``from evals.bazaar.scene import scene`` and ``from evals.bazaar.captions import captions``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from evals.bazaar.price import Sale, sale
     from evals.bazaar.record import truth
     from evals.bazaar.render import Masks, masks
+    from evals.bazaar.scene import Scene, SceneImage, render_scene, scene_masks
     from evals.bazaar.sheet import contact_sheet
     from evals.bazaar.splits import is_train, split_of
+    from evals.bazaar.vqa import Evidence, VqaQuestion, evidence_mask, questions, training_questions, vqa_split
+    from evals.bazaar.vqa_export import export_vqa
     from evals.bazaar.world import CATEGORIES
 
 __all__ = [
@@ -31,12 +34,16 @@ __all__ = [
     "LINES",
     "SEEN_LINES",
     "VIEWS",
+    "Evidence",
     "Item",
     "Line",
     "Listing",
     "Masks",
     "RenderedImage",
     "Sale",
+    "Scene",
+    "SceneImage",
+    "VqaQuestion",
     "attribute_caption",
     "caption",
     "classify_names",
@@ -44,17 +51,24 @@ __all__ = [
     "classify_split",
     "contact_sheet",
     "description_pool",
+    "evidence_mask",
     "export_classify",
+    "export_vqa",
     "facts",
     "is_train",
     "item",
     "line_attribute_texts",
     "listing",
     "masks",
+    "questions",
+    "render_scene",
     "sale",
+    "scene_masks",
     "split_of",
+    "training_questions",
     "true_descriptions",
     "truth",
+    "vqa_split",
 ]
 
 _HOME = {
@@ -69,8 +83,11 @@ _HOME = {
     "price": ("Sale", "sale"),
     "record": ("truth",),
     "render": ("Masks", "masks"),
+    "scene": ("Scene", "SceneImage", "render_scene", "scene_masks"),
     "sheet": ("contact_sheet",),
     "splits": ("is_train", "split_of"),
+    "vqa": ("Evidence", "VqaQuestion", "evidence_mask", "questions", "training_questions", "vqa_split"),
+    "vqa_export": ("export_vqa",),
     "world": ("CATEGORIES",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

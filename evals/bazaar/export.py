@@ -17,9 +17,24 @@ from evals.bazaar.record import truth
 from toolkit.config import to_json
 from toolkit.errors import DataError, UsageError
 from toolkit.files import atomic_write_bytes, atomic_write_json, atomic_write_text, read_json
+from toolkit.types import ImageSource
 
 MARK = "bazaar.json"  # says what the folder holds, and whether it is complete
 SIZES = (32, 1024)
+
+
+def export_task(what: str, folder: str | Path, *, task: str | None = None, seed: int | None = None, **given: Any) -> Path:
+    """``export_classify`` or ``export_vqa``, by what to write.
+
+    Raises: UsageError: for an option that the other one takes.
+    """
+    if what == "vqa":
+        from evals.bazaar.vqa_export import export_vqa
+
+        if task is not None:
+            raise UsageError("--task is an option of classify, and vqa is one task", hint="leave it out")
+        return export_vqa(folder, seed=seed, **given)
+    return export_classify(folder, task or "lines", seed=seed or 0, **given)
 
 
 def export_classify(
@@ -51,7 +66,7 @@ def export_classify(
     names, templates, descriptions = classify_spec(task)
     rows = _limited(classify_split(task, split, seed), len(names), limit)
     mark = {"task": task, "split": split, "limit": limit, "size": size, "seed": seed, "view": view, "renderer": renderer_version()}
-    if _is_done(folder, mark):
+    if is_done(folder, mark):
         return folder
     atomic_write_json(folder / MARK, {**mark, "complete": False})
     atomic_write_json(folder / "classes.json", names)
@@ -62,11 +77,11 @@ def export_classify(
     for done, (index, label) in enumerate(rows, start=1):
         file = f"{names[label]}/{index:06d}-{view}.png"
         if not (folder / file).exists():
-            atomic_write_bytes(folder / file, _png(RenderedImage(index, seed, size, view)))
+            atomic_write_bytes(folder / file, png(RenderedImage(index, seed, size, view)))
         records.append({"file": file, "label": label, **truth(item(index, seed))})
         if progress is not None:
             progress(done, len(rows))
-    atomic_write_text(folder / "items.jsonl", "".join(_line(record) for record in records))
+    atomic_write_text(folder / "items.jsonl", "".join(line(record) for record in records))
     atomic_write_json(folder / MARK, {**mark, "complete": True})
     return folder
 
@@ -83,7 +98,7 @@ def _limited(rows: list[tuple[int, int]], classes: int, limit: int | None) -> li
     return sorted(turns[:limit])
 
 
-def _is_done(folder: Path, mark: dict[str, Any]) -> bool:
+def is_done(folder: Path, mark: dict[str, Any]) -> bool:
     """Whether the folder holds this export, complete. Another one, or anything else, is not written over."""
     if not folder.exists() or not any(folder.iterdir()):
         return False
@@ -95,11 +110,13 @@ def _is_done(folder: Path, mark: dict[str, Any]) -> bool:
     return bool(found.get("complete"))
 
 
-def _png(image: RenderedImage) -> bytes:
+def png(image: ImageSource) -> bytes:
+    """The picture as a PNG file."""
     buffer = io.BytesIO()
     image.load().save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _line(record: object) -> str:
+def line(record: object) -> str:
+    """One line of JSON."""
     return json.dumps(to_json(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"

@@ -7,7 +7,6 @@ each comes with what a map that knows nothing would get.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,14 +62,6 @@ def point(weights: ArrayLike, mask: ArrayLike, *, radius: float = 0.0, box: Box 
         hit=float(hits[grid == grid.max()].mean()),
         chance=float(hits.mean()),
     )
-
-
-def mean_pointing(found: Sequence[Pointing]) -> Pointing | None:
-    """The mean of each number over many maps; None if there are none."""
-    if not found:
-        return None
-    columns = np.array([(each.share, each.area, each.hit, each.chance) for each in found]).mean(axis=0)
-    return Pointing(*(float(value) for value in columns))
 
 
 def coverage(mask: ArrayLike, grid: tuple[int, int], box: Box | None = None) -> Floats:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evals.tasks.vqa import VqaTask
 
 BAZAAR = ("bazaar/category", "bazaar/lines", "bazaar/lines-heldout", "bazaar/lines-described", "bazaar/lines-heldout-described")
+BAZAAR_VQA = "bazaar/vqa"
 NAMED = ("imagenet", "imagenetv2", "cub200", "eurosat", "places365", "dtd", "flowers102", "fashion_mnist", "sign_digits")
 PLACES = ("folder:", "parquet:", "hf:")
 VQA = ("vqav2", "okvqa", "gqa", "vizwiz", "textvqa", "docvqa", "jsonl")
@@ -30,7 +31,7 @@ VQA = ("vqav2", "okvqa", "gqa", "vizwiz", "textvqa", "docvqa", "jsonl")
 
 def list_tasks() -> list[str]:
     """All task names; those that end in ``:`` take a place."""
-    return [*BAZAAR, *NAMED, *PLACES, *(f"{kind}:" for kind in VQA)]
+    return [*BAZAAR, BAZAAR_VQA, *NAMED, *PLACES, *(f"{kind}:" for kind in VQA)]
 
 
 def get_task(
@@ -52,10 +53,10 @@ def get_task(
     Raises: UsageError: for an unknown name or option. DataNotFound: if the data are not there. DataError: if they do not fit.
     """
     kind, _, place = name.partition(":")
-    if kind in VQA:
+    if kind in VQA or kind == BAZAAR_VQA:
         if classnames is not None or templates:
             raise UsageError(f"{name} asks questions, and takes no class names and no templates", hint="leave them away")
-        return _vqa(kind, place, data, options)
+        return _vqa(kind, place, data, options) if kind in VQA else _bazaar_vqa(name, data, options)
     given = _names(classnames)
     if f"{kind}:" in PLACES and place:
         if data is not None:
@@ -106,6 +107,18 @@ def _vqa(kind: str, place: str, data: str | Path | None, options: Mapping[str, A
     if place and known.setdefault("split", place) != place:
         raise UsageError(f"{kind}:{place} names the split {place!r}, and the option split={known['split']} another one")
     return load_vqa(kind, data, **known)
+
+
+def _bazaar_vqa(name: str, data: str | Path | None, options: Mapping[str, Any]) -> VqaTask:
+    """``bazaar/vqa`` or ``bazaar/vqa:train``."""
+    from evals.tasks.bazaar_vqa import load_bazaar_vqa
+
+    if data is not None:
+        raise UsageError(f"{name} is made on the fly and takes no data", hint="leave --data away")
+    known, place = _known_options(load_bazaar_vqa, options, name), name.partition(":")[2]
+    if place and known.setdefault("split", place) != place:
+        raise UsageError(f"{name} names the split {place!r}, and the option split={known['split']} another one")
+    return load_bazaar_vqa(**known)
 
 
 def _folder(name: str, place: str, classnames: Names | None, templates: Sequence[str] | None) -> ClassifyTask:

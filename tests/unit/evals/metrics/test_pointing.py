@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.metrics.pointing import Pointing, coverage, hit_cells, mean_pointing, point
+from evals.metrics.pointing import coverage, hit_cells, point
 
 EXACT = {"abs": 1e-12}  # sums of a few hundred fractions in float64
 
@@ -110,13 +110,6 @@ def test_a_box_covers_a_part_or_more_than_the_picture() -> None:
     assert padded.share == pytest.approx(8 / 64, **EXACT)
     with pytest.raises(ValueError, match="outside"):
         point(np.ones((2, 2)), mask, box=(2.0, 0.0, 6.0, 4.0))
-
-
-def test_means() -> None:
-    assert mean_pointing([]) is None
-    assert mean_pointing([Pointing(0.2, 0.1, 1.0, 0.5), Pointing(0.4, 0.3, 0.0, 0.5)]) == Pointing(
-        pytest.approx(0.3), pytest.approx(0.2), 0.5, 0.5
-    )
 
 
 @pytest.mark.parametrize(
