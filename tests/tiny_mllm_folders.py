@@ -12,16 +12,22 @@ from typing import Any
 
 from tests import tiny_mllm as tiny
 
-WORDS = "what colour is the thing red green blue yes no how many are there two three USER ASSISTANT answer question in a word".split()
+SENTENCE = "what colour is the thing red green blue yes no how many are there two three USER ASSISTANT answer question in a word"
+WORDS = SENTENCE.split(" ")
 QWEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
 IDEFICS = ["<pad>", "<|begin_of_text|>", "<end_of_utterance>", "<image>", "<fake_token_around_image>", "<global-img>", "<unk>", "<|x7|>"]
 LLAMA = ["<pad>", "<s>", "</s>", "<image>", "<video>", "<unk>"]
 SPECIALS = {
     "internvl": ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<IMG_CONTEXT>", "<video>", "<img>", "</img>"],
     "idefics3": [*IDEFICS, "<row_1_col_1>", "<row_1_col_2>", "<row_2_col_1>", "<row_2_col_2>"],
-    "gemma3": ["<pad>", "<bos>", "<eos>", "<image_soft_token>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>"],
+    "gemma3": [
+        "<pad>", "<bos>", "<eos>", "<image_soft_token>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>",
+    ],
     "paligemma": ["<pad>", "<bos>", "<eos>", "<image>", "<unk>"],
-    "mllama": ["<|finetune_right_pad_id|>", "<|begin_of_text|>", "<|eot_id|>", "<|image|>", "<|python_tag|>", "<|start_header_id|>", "<|end_header_id|>"],
+    "mllama": [
+        "<|finetune_right_pad_id|>", "<|begin_of_text|>", "<|eot_id|>", "<|image|>", "<|python_tag|>", "<|start_header_id|>",
+        "<|end_header_id|>",
+    ],
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), QWEN),
 }  # fmt: skip
 _EACH = "{% for m in messages %}"
@@ -31,7 +37,8 @@ _END = "{% if c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}{% end
 
 def _chatml(image: str, before: str = "") -> str:
     return (
-        before + _EACH + "{{ '<|im_start|>' + m['role'] + '\\n' }}" + _PARTS + "{% if c['type'] == 'image' %}{{ '" + image + "' }}{% endif %}"
+        before + _EACH + "{{ '<|im_start|>' + m['role'] + '\\n' }}" + _PARTS
+        + "{% if c['type'] == 'image' %}{{ '" + image + "' }}{% endif %}"
         + _END + "{{ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     )  # fmt: skip
 
@@ -47,7 +54,8 @@ TEMPLATES = {
     "internvl": _chatml("<IMG_CONTEXT>\\n"),
     "llava_onevision": _EACH + "USER: " + _PARTS + "{% if c['type'] == 'image' %}<image>\n{% endif %}" + _END + "{% endfor %} ASSISTANT:",
     "idefics3": "<|begin_of_text|>" + _EACH + "{{ m['role'] | capitalize + ': ' }}" + _PARTS
-    + "{% if c['type'] == 'image' %}<image>{% endif %}" + _END + "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}",
+    + "{% if c['type'] == 'image' %}<image>{% endif %}" + _END
+    + "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}",
     "gemma3": "{{ bos_token }}" + _EACH + "<start_of_turn>{{ m['role'] }}\n" + _PARTS
     + "{% if c['type'] == 'image' %}<start_of_image>{% endif %}" + _END
     + "<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}",
@@ -90,6 +98,8 @@ def tokenizer(family: str = "llava", **settings: Any) -> Any:
 
 
 def _named(family: str, specials: list[str]) -> dict[str, str]:
+    if family == "instructblip":  # its processor adds the token itself
+        return {}
     if family == "internvl":
         return {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
     if family == "gemma3":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers import BatchEncoding
 
-    from toolkit.types import EncodedBatch, PatchFeatures
+    from toolkit.types import JSON, Answer, EncodedBatch, PatchFeatures, Question
+
+    Notes = Callable[[], Sequence[Mapping[str, JSON]]]
 
 ImageLike = Any  # ImageSource, path, bytes, PIL image or (H, W, 3) uint8 array; see toolkit.images.as_source
 
@@ -41,3 +44,45 @@ class DualEncoder(Protocol):
 
     def encode_patches(self, images: Sequence[ImageLike], *, batch_size: int = 32) -> PatchFeatures:
         """Patch tokens through the tower's last norm and projection, and the image embedding. ViT towers only."""
+
+
+@runtime_checkable
+class Answerer(Protocol):
+    """A frozen multimodal language model that answers questions about pictures."""
+
+    name: str
+    """The name it was loaded by, in the grammar of toolkit.models.load_answerer."""
+    module: nn.Module
+    """The transformers model, in eval mode, without gradients: what toolkit.patch changes."""
+    processor: Any
+    """The transformers processor of the model."""
+    info: Mapping[str, JSON]
+    """Facts for records: dtype, devices, what was quantised."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over weights, processor, quantisation and dtype: equal fingerprints give equal answers."""
+
+    @property
+    def image_size(self) -> int | None:
+        """Input side of the vision tower in pixels; None for towers that take any size."""
+
+    def answer(
+        self, questions: Sequence[Question], *, max_new_tokens: int = 16, batch_size: int = 8, notes: Notes | None = None,
+        **generate_kwargs: Any,
+    ) -> list[Answer]:  # fmt: skip
+        """One answer for every question, in order; greedy by default. What failed has an error and ends nothing."""
+
+    def iter_answers(
+        self, questions: Sequence[Question], *, max_new_tokens: int = 16, batch_size: int = 8, notes: Notes | None = None,
+        **generate_kwargs: Any,
+    ) -> Iterator[tuple[int, Answer]]:  # fmt: skip
+        """The same as a stream of (index of the question, answer), as they get ready."""
+
+    def score(
+        self, questions: Sequence[Question], continuations: Sequence[Sequence[str]], *, normalise: str = "sum", batch_size: int = 8
+    ) -> list[Tensor]:
+        """Log-probability of each continuation behind its question's prompt: (K,) float32 for every question."""
+
+    def inputs(self, questions: Sequence[Question]) -> BatchEncoding:
+        """What ``generate`` gets for these questions: one left-padded batch on the model's device."""

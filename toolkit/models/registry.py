@@ -1,6 +1,6 @@
 """Model names and what they stand for. The grammar of the whole house:
 
-pocket-clip                      shipped with the package
+pocket-clip, pocket-llava        shipped with the package
 open_clip:ARCH/PRETRAINED        open_clip:ViT-B-32/laion2b_s34b_b79k
 hf:REPO[@REVISION]               hf:openai/clip-vit-base-patch32@main
 local:DIR                        a folder in the format of transformers or of open_clip
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     import torch
 
     from toolkit.cache import FeatureStore
-    from toolkit.models.base import DualEncoder
+    from toolkit.models.base import Answerer, DualEncoder
+    from toolkit.models.generative import DeviceMap
 
-SHIPPED = ("pocket-clip",)
-GRAMMAR = "pocket-clip, open_clip:ARCH/PRETRAINED, hf:REPO[@REVISION] or local:DIR"
+SHIPPED = ("pocket-clip", "pocket-llava")
+GRAMMAR = "pocket-clip, pocket-llava, open_clip:ARCH/PRETRAINED, hf:REPO[@REVISION] or local:DIR"
 
 
 class ModelName(NamedTuple):
@@ -97,6 +98,30 @@ def load_encoder(
     from toolkit.models.cached import CachedEncoder
 
     return CachedEncoder(encoder, default_store() if cache is True else cache)
+
+
+def load_answerer(
+    name: str, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto", offline: bool = False,
+    quantise: int | None = None, device_map: DeviceMap | None = None, allow_pickle: bool = False,
+) -> Answerer:  # fmt: skip
+    """A frozen multimodal language model by name: pocket-llava, hf:REPO or local:DIR.
+
+    Args:
+        device, dtype, offline, allow_pickle: as for ``load_encoder``.
+        quantise: 4 (NF4 with double quantisation) or 8 bits for the weights of the decoder's layers; vision tower, projector and head
+            keep ``dtype``, and the loaded model is looked at whether it is so.
+        device_map: "auto" and the like, or module path -> device, "cpu" or "disk"; None puts all on ``device``.
+    Raises: ModelNotFound, UnsafeLoadError, ModelConfigError, UsageError. It never gives a random or partly random model.
+    """
+    parsed = parse_name(name)
+    from toolkit.models.mllm import HINT, load_folder
+
+    if parsed.scheme == "open_clip" or name == "pocket-clip":
+        raise UsageError(f"{name} is an image-text encoder and answers no questions", hint=HINT)
+    folder = _find_folder(parsed, offline=offline, allow_pickle=allow_pickle)
+    return load_folder(
+        folder, name=name, device=device, dtype=dtype, quantise=quantise, device_map=device_map, allow_pickle=allow_pickle
+    )
 
 
 def _settings(device: str | torch.device, dtype: str | torch.dtype) -> dict[str, Any]:
