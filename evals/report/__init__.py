@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.report.page import Pair
+from evals.report.answer_pairs import read_pair
+from evals.report.answer_view import read_view
 from evals.report.render import overview_html, report_html
 from evals.report.thumbnails import Thumbnails
-from evals.report.view import RunView
 from toolkit.files import atomic_write_text
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def write_report(run_dir: str | Path, *, images: ImageOf | None = None, compare:
     Raises: DataNotFound, DataError: if a folder is no run or damaged. UsageError: if a run cannot be compared with this one,
         or the page cannot be written.
     """
-    view = RunView.read(run_dir)
-    pairs = [Pair.read(other, run_dir) for other in compare]
+    view = read_view(run_dir)
+    pairs = [read_pair(other, run_dir) for other in compare]
     return atomic_write_text(Path(run_dir) / "report.html", report_html(view, pairs, Thumbnails(images)))
 
 
@@ -59,8 +59,8 @@ def write_overview(
     Returns: ``out``.
     Raises: as ``write_report``.
     """
-    views = [RunView.read(folder) for folder in run_dirs]
-    pairs = [Pair.read(a, b) for a, b in comparisons]
+    views = [read_view(folder) for folder in run_dirs]
+    pairs = [read_pair(a, b) for a, b in comparisons]
     by_folder = {Path(folder): function for folder, function in images.items()} if isinstance(images, Mapping) else {}
     everyone = None if isinstance(images, Mapping) else images
     out = Path(out)

@@ -244,6 +244,7 @@ def pair_section(pair: Pair, thumbnails: Thumbnails | None = None, *, most: int 
     label = f"Both right {both}, only {name_b} {only_b}, only {name_a} {only_a}, both wrong {neither}"
     shown_ci = f"{points(ci[0])} to {points(ci[1])}"
     return {
+        "answers": False,
         "a": name_a,
         "b": name_b,
         "task": pair.b.title,

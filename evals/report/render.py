@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from evals.report import figures, page, provenance
+from evals.report import answer_page, answer_pairs, figures, page, provenance
+from evals.report.answer_view import AnswerView
 from evals.report.explain_section import explain_section
 from evals.report.svg import clean, nice_domain, nice_ticks, number
 from evals.report.thumbnails import BUDGET, Thumbnails
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 MISTAKES, HESITANT = 24, 12
 OVERVIEW_MISTAKES = 12
+CARDS, OVERVIEW_CARDS = 6, 2
+
+AnyPair = page.Pair | answer_pairs.AnswerPair
 
 
 @lru_cache(maxsize=1)
@@ -79,16 +83,47 @@ def _sections(view: RunView, thumbnails: Thumbnails, mistakes: int, hesitant: in
     }
 
 
-def report_html(view: RunView, pairs: Sequence[page.Pair], thumbnails: Thumbnails) -> str:
+def _answer_sections(view: AnswerView, thumbnails: Thumbnails, cards: int) -> page.Context:
+    """The same for a run of questions and answers. Cards come first, so that maps do not take the room of the images."""
+    first, second = answer_page.headline(view)
+    return {
+        "view": view,
+        "answers": True,
+        "headline": first,
+        "second": second,
+        "hero": page.hero(view),
+        "metrics": answer_page.scorer_rows(view),
+        "types": answer_page.type_sections(view),
+        "gallery": answer_page.gallery(view, thumbnails, cards),
+        "attention": answer_page.attention_section(view),
+        "failures": page.failure_section(view),
+        "facts": provenance.facts(view),
+        "manifest": provenance.manifest_text(view),
+        "missing_images": len(thumbnails.problems),
+    }
+
+
+def _pair_section(pair: AnyPair, thumbnails: Thumbnails, most: int) -> page.Context:
+    if isinstance(pair, answer_pairs.AnswerPair):
+        return answer_pairs.pair_section(pair, thumbnails, most=most)
+    return page.pair_section(pair, thumbnails, most=most)
+
+
+def report_html(view: RunView, pairs: Sequence[AnyPair], thumbnails: Thumbnails) -> str:
     """The page of one run."""
+    title = f"{view.model} on {view.title}"
+    if isinstance(view, AnswerView):
+        compared = [_pair_section(pair, thumbnails, 8) for pair in pairs]
+        values = _answer_sections(view, thumbnails, CARDS)
+        return environment().get_template("answers.html.j2").render(run=values, pairs=compared, title=title)
     values = _sections(view, thumbnails, MISTAKES, HESITANT) | {"why": explain_section(view, thumbnails)}
-    compared = [page.pair_section(pair, thumbnails) for pair in pairs]
-    return environment().get_template("report.html.j2").render(run=values, pairs=compared, title=f"{view.model} on {view.title}")
+    compared = [_pair_section(pair, thumbnails, 12) for pair in pairs]
+    return environment().get_template("report.html.j2").render(run=values, pairs=compared, title=title)
 
 
 def overview_html(
     views: Sequence[RunView],
-    pairs: Sequence[page.Pair],
+    pairs: Sequence[AnyPair],
     *,
     title: str,
     lede: str,
@@ -99,11 +134,15 @@ def overview_html(
     budget = BUDGET // max(1, len(views) + len(pairs))
     runs = []
     for index, view in enumerate(views, start=1):
-        values = _sections(view, Thumbnails(images(view), budget), OVERVIEW_MISTAKES, 0)
+        thumbnails = Thumbnails(images(view), budget)
+        if isinstance(view, AnswerView):
+            values = _answer_sections(view, thumbnails, OVERVIEW_CARDS)
+        else:
+            values = _sections(view, thumbnails, OVERVIEW_MISTAKES, 0) | {"answers": False}
         alike = [other for other in views if (other.task, other.model, other.method) == (view.task, view.model, view.method)]
         values["setting"] = dict(zip(map(id, alike), settings_apart(alike), strict=True))[id(view)]
         runs.append(values | {"anchor": f"run-{index}", "link": _relative(view.folder / "report.html", out)})
-    compared = [page.pair_section(pair, Thumbnails(images(pair.b), budget), most=6) for pair in pairs]
+    compared = [_pair_section(pair, Thumbnails(images(pair.b), budget), 6) for pair in pairs]
     return (
         environment()
         .get_template("overview.html.j2")
@@ -157,6 +196,7 @@ def _group(members: Sequence[page.Context]) -> page.Context:
                 "value": shown(value, named) if named else "no score",
                 "interval": shown_interval(ci, named) if named else "",
                 "n": view.n - view.n_failed,
+                "what": "questions" if run["answers"] else "images",
                 "n_failed": view.n_failed,
                 "seconds": duration(finite(view.results.get("seconds"))),
                 "bar": figures.interval_bar(value, ci, label=page.spoken(metric), domain=domain, reference=view.chance, ticks=ticks)

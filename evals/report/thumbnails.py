@@ -42,6 +42,14 @@ class Thumbnails:
             self.made[sample_id] = self._make(sample_id, self.images)
         return self.made[sample_id]
 
+    def picture(self, image: Image) -> str | None:
+        """The data URI of a picture that was drawn for this page, or None when the budget is spent."""
+        uri = encode(image)
+        if len(uri) > self.left:
+            return None
+        self.left -= len(uri)
+        return uri
+
     def _make(self, sample_id: str, images: ImageOf) -> str | None:
         try:
             uri = encode(images(sample_id))

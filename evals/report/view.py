@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.metrics.classification import confusion_matrix, reliability
-from evals.records import SampleRecord, read_run
+from evals.records import Run, SampleRecord, read_run
 from evals.report.figures import Bin
 from evals.report.svg import clean
 from evals.report.wording import finite, task_title
@@ -77,8 +77,12 @@ class RunView:
     @classmethod
     def read(cls, folder: str | Path) -> RunView:
         """Read a run folder. Raises what ``evals.records.read_run`` raises if it is none."""
-        run = read_run(Path(folder))
-        return cls(Path(folder), run.manifest, run.results or {}, tuple(_row(sample) for sample in run.samples))
+        return cls.of(read_run(Path(folder)))
+
+    @classmethod
+    def of(cls, run: Run) -> RunView:
+        """The view of a run that was read."""
+        return cls(run.path, run.manifest, run.results or {}, tuple(read_row(sample) for sample in run.samples))
 
     @property
     def status(self) -> str:
@@ -112,6 +116,8 @@ class RunView:
         templates = self.manifest.get("templates")
         if isinstance(templates, Sequence) and "templates" not in found:
             found["templates"] = templates
+        generation = self.manifest.get("generation")
+        found |= generation if isinstance(generation, Mapping) else {}
         found |= {key: self.manifest[key] for key in ("dtype", "limit", "seed") if key in self.manifest}
         return {clean(key, 40): _setting(value) for key, value in found.items()}
 
@@ -133,7 +139,7 @@ class RunView:
     @cached_property
     def metrics(self) -> tuple[Measured, ...]:
         found = self.results.get("metrics")
-        return tuple(_measured(clean(name), value) for name, value in found.items()) if isinstance(found, Mapping) else ()
+        return tuple(measured(clean(name), value) for name, value in found.items()) if isinstance(found, Mapping) else ()
 
     @property
     def main(self) -> Measured | None:
@@ -254,7 +260,8 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _row(sample: SampleRecord) -> Row:
+def read_row(sample: SampleRecord) -> Row:
+    """A record as a row, whatever is missing in it."""
     answer, scores = sample.prediction or {}, sample.scores or {}
     label, predicted = sample.label, _integer(answer.get("label"))
     top1 = finite(scores.get("top1"))
@@ -271,7 +278,8 @@ def _row(sample: SampleRecord) -> Row:
     )
 
 
-def _measured(name: str, value: Any) -> Measured:
+def measured(name: str, value: Any) -> Measured:
+    """A metric of results.json, whatever is missing in it."""
     fields: Mapping[str, Any] = value if isinstance(value, Mapping) else {"value": value}
     ci = fields.get("ci95")
     bounds = [finite(bound) for bound in ci] if isinstance(ci, Sequence) and not isinstance(ci, str) else []

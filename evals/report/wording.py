@@ -38,8 +38,17 @@ METRICS: dict[str, Wording] = {
     "mean_per_class_recall": Wording("Mean per-class recall", "Each class counts the same, however many images it has."),
     "ece": Wording("Calibration error (ECE)", "Average gap between confidence and accuracy. Lower is better.", better="lower"),
     "macro_f1": Wording("Macro F1", "Precision and recall in one number, averaged over classes."),
-    "vqa_official": Wording("VQA accuracy", "Agreement with ten annotators."),
-    "anls": Wording("ANLS", "Similarity of the spelled answer."),
+    "vqa_official": Wording("VQA accuracy, official", "Agreement with ten people; nothing is cleaned up where all ten agree."),
+    "vqa_normalised": Wording("VQA accuracy, normalised", "Agreement with ten people after the same clean-up of all answers."),
+    "vqa_evalai": Wording("VQA accuracy, EvalAI", "Agreement with ten people; commas and question marks go first."),
+    "vqa_vlmevalkit": Wording("VQA accuracy, VLMEvalKit", "Agreement with ten people; a full stop after a digit stays."),
+    "gqa_exact": Wording("Exact match", "The answer is the reference, capitals and punctuation apart."),
+    "gqa_strip": Wording("Exact match, stripped", "The answer is the reference, capitals and outer spaces apart."),
+    "gqa_llava": Wording("Exact match, LLaVA", "The lower-case answer without final stops is the reference."),
+    "gqa_contains": Wording("Reference in the answer", "Lenient: a long answer that names the reference counts too."),
+    "anls": Wording("ANLS", "Similarity of spelling, 0 below one half."),
+    "anls_strict": Wording("ANLS, strict", "Similarity of spelling, 0 at one half and below."),
+    "docvqa_contains": Wording("Answer in the reference, or the reverse", "Lenient: an empty answer counts as right."),
     "image_auroc": Wording("Image AUROC", "How well whole images with and without a defect are told apart."),
     "pixel_auroc": Wording("Pixel AUROC", "How well defective pixels are told apart."),
     "pro": Wording("PRO", "Overlap with each defect, large or small."),
@@ -146,7 +155,11 @@ def counted(n: int, one: str, many: str | None = None) -> str:
 
 
 def task_title(task: str) -> str:
-    """A task's name as a title: public sets get the spelling that their authors use."""
+    """A task's name as a title: public sets get the spelling that their authors use.
+
+    >>> task_title("bazaar/lines"), task_title("okvqa:val")
+    ('Bazaar product lines', 'OK-VQA val')
+    """
     known = {
         "eurosat": "EuroSAT",
         "sign_digits": "Sign Language Digits",
@@ -157,8 +170,18 @@ def task_title(task: str) -> str:
         "places365": "Places365",
         "dtd": "DTD",
         "flowers102": "Flowers-102",
+        "bazaar/vqa": "Bazaar VQA",
+        "vqav2": "VQAv2",
+        "gqa": "GQA",
+        "okvqa": "OK-VQA",
+        "vizwiz": "VizWiz",
+        "textvqa": "TextVQA",
+        "docvqa": "DocVQA",
         "bazaar/category": "Bazaar categories",
         "bazaar/lines": "Bazaar product lines",
         "bazaar/lines-heldout": "Bazaar held-out product lines",
     }
+    kind, _, split = task.partition(":")
+    if split and kind in ("vqav2", "gqa", "okvqa", "vizwiz", "textvqa", "docvqa"):
+        return f"{known[kind]} {clean(split, 60)}"
     return known.get(task, clean(task, 120))

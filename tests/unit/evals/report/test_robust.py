@@ -82,7 +82,7 @@ def test_a_task_of_another_kind(make_run: Callable[..., Path], record: Any, pars
         "odd": {"value": 412.5},
     }
     page = parse(write_report(make_run(lines=lines, task="vqav2", results={"metrics": metrics, "n": 5, "n_failed": 0})))
-    assert "VQA accuracy 61.0 %" in page.said
+    assert "VQA accuracy, official 61.0 %" in page.said
     assert "−0.25" in page.said
     assert "412.5" in page.said
 
