@@ -20,6 +20,7 @@ from toolkit.sites import Site, module_of, resolve
 
 T = TypeVar("T")
 Action = Callable[[Tensor], Tensor | None]
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 __all__ = ["Captured", "HookSession"]
 
@@ -61,9 +62,9 @@ class _Stop(BaseException):
 class HookSession:
     """Hooks that live as long as a ``with`` block and are gone after it, however it ends.
 
-    ``read``, ``edit`` and ``stop_after`` may be called before the block (they are armed when it begins) or in it. Actions on
-    one site happen in the order of the calls; stopping comes last. Only own hooks are removed; others stay as they are.
-    A session can be used for several blocks one after the other, not for two at once.
+    ``read``, ``edit``, ``before``, ``after`` and ``stop_after`` may be called before the block (they are armed when it begins) or
+    in it. Actions on one site happen in the order of the calls; stopping comes last. Only own hooks are removed; others stay as
+    they are. A session can be used for several blocks one after the other, not for two at once.
 
     Args:
         model: nn.Module, or an encoder or answerer that holds one.
@@ -88,7 +89,7 @@ class HookSession:
             # A copy: what follows in the model may write into its input (residual sums, activations in place).
             captured.tensors.append(output.detach().to("cpu" if cpu else output.device, copy=True))
 
-        self._tap(site).actions.append(keep)
+        self._add(site, actions=keep)
         return captured
 
     def edit(self, site: Site | str, function: Callable[[Tensor], Tensor]) -> None:
@@ -99,20 +100,49 @@ class HookSession:
         """
         name = str(site)
 
-        def replace(output: Tensor) -> Tensor:
-            result = function(output)
-            if not isinstance(result, Tensor) or (result.shape, result.dtype, result.device) != (output.shape, output.dtype, output.device):
-                raise ShapeError(f"an edit at {name} gave {_describe(result)}; expected {_describe(output)}")
-            return result
+        self._add(site, actions=lambda output: _edited(output, function, f"an edit at {name}"))
 
-        self._tap(site).actions.append(replace)
+    def before(self, site: Site | str, function: Callable[[tuple[Any, ...], dict[str, Any]], Inputs | None]) -> None:
+        """Call ``function(args, kwargs)`` with what the module at ``site`` is called with; it may return new ones, or None.
+
+        Raises: SiteNotFound.
+        """
+        self._add(site, inputs=function)
+
+    def edit_input(self, site: Site | str, function: Callable[[Tensor], Tensor]) -> None:
+        """Replace the first tensor that the module at ``site`` is called with by ``function`` of it.
+
+        The result must have the same shape, dtype and device; otherwise the forward pass raises ShapeError.
+        Raises: SiteNotFound.
+        """
+        name = str(site)
+
+        def replace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+            place = next((index for index, value in enumerate(args) if isinstance(value, Tensor)), None)
+            key = next((key for key, value in kwargs.items() if isinstance(value, Tensor)), None)
+            if place is not None:
+                return (*args[:place], _edited(args[place], function, f"an edit before {name}"), *args[place + 1 :]), kwargs
+            if key is not None:
+                return args, {**kwargs, key: _edited(kwargs[key], function, f"an edit before {name}")}
+            raise ShapeError(f"the module at {name} was called without a tensor")
+
+        self._add(site, inputs=replace)
+
+    def after(self, site: Site | str, function: Callable[[Any], None], *, always: bool = False) -> None:
+        """Call ``function(output)`` with all that the module at ``site`` returns, after the edits of this session.
+
+        Args:
+            always: also when the module raised an exception; ``output`` is then None. Not for an interrupt, and not for a stop.
+        Raises: SiteNotFound.
+        """
+        self._add(site, observers=function, always=always)
 
     def stop_after(self, site: Site | str) -> None:
         """Compute nothing behind ``site``. The forward pass then returns nothing: wrap it in ``run``, or let it end the block.
 
         Raises: SiteNotFound.
         """
-        self._tap(site).stop = True
+        self._add(site, stop=self)
 
     def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
         """``function(*args, **kwargs)``; None if it was stopped by ``stop_after`` of this session."""
@@ -145,41 +175,79 @@ class HookSession:
         self.close()
         return isinstance(error, _Stop) and error.session is self
 
-    def _tap(self, site: Site | str) -> _Tap:
+    def _add(self, site: Site | str, *, always: bool = False, **actions: Any) -> None:
+        """Put every value into the list of that name of the tap at ``site``."""
         module = resolve(self.model, site)
-        if module not in self._taps:
-            self._taps[module] = _Tap(self, module)
-            if self._open:
-                self._taps[module].register()
-        return self._taps[module]
+        tap = self._taps.setdefault(module, _Tap(self, module))
+        tap.always = tap.always or always
+        for name, action in actions.items():
+            getattr(tap, name).append(action)
+        if self._open:
+            tap.register()
 
 
 class _Tap:
-    """The one hook of a session on one module."""
+    """The hooks of a session on one module: one on its outputs, and one on its inputs where something asks for them."""
 
     def __init__(self, session: HookSession, module: nn.Module) -> None:
         self.session = session
         self.module = module
+        self.inputs: list[Callable[[tuple[Any, ...], dict[str, Any]], Inputs | None]] = []
         self.actions: list[Action] = []
-        self.stop = False
+        self.observers: list[Callable[[Any], None]] = []
+        self.stop: list[HookSession] = []
+        self.always = False
+        self.entry = _Entry(self)
 
     def register(self) -> None:
-        self.module.register_forward_hook(self)
+        """Put in place what is needed and not there yet: a model that is only read keeps its inputs untouched."""
+        if self.inputs and self.entry not in self.module._forward_pre_hooks.values():
+            self.module.register_forward_pre_hook(self.entry, with_kwargs=True)
+        if (self.actions or self.observers or self.stop) and self not in self.module._forward_hooks.values():
+            self.module.register_forward_hook(self, always_call=self.always)
 
     def remove(self) -> None:
         # By identity and not by the handle: an interrupt can come after the hook is in place and before the handle is kept.
-        hooks = self.module._forward_hooks
-        for key in [key for key, hook in hooks.items() if hook is self]:
-            del hooks[key]
+        for hooks, ours in ((self.module._forward_pre_hooks, self.entry), (self.module._forward_hooks, self)):
+            for key in [key for key, hook in hooks.items() if hook is ours]:
+                del hooks[key]
+                self.module._forward_pre_hooks_with_kwargs.pop(key, None)
+                self.module._forward_hooks_always_called.pop(key, None)
 
     def __call__(self, module: nn.Module, args: object, output: Any) -> Any:
+        changed = self._edit(output) if self.actions and not (self.always and output is None) else None
+        for observe in self.observers:
+            observe(output if changed is None else changed)
+        if self.stop:
+            raise _Stop(self.session)
+        return changed
+
+    def _edit(self, output: Any) -> Any:
         tensor = first = _first_tensor(output)
         for action in self.actions:
             changed = action(tensor)
             tensor = tensor if changed is None else changed
-        if self.stop:
-            raise _Stop(self.session)
         return None if tensor is first else _with_first(output, tensor)
+
+
+class _Entry:
+    """The hook of a tap on the inputs of its module."""
+
+    def __init__(self, tap: _Tap) -> None:
+        self.tap = tap
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs | None:
+        changed: Inputs | None = None
+        for function in self.tap.inputs:
+            changed = function(*(changed or (args, kwargs))) or changed
+        return changed
+
+
+def _edited(value: Tensor, function: Callable[[Tensor], Tensor], what: str) -> Tensor:
+    result = function(value)
+    if not isinstance(result, Tensor) or (result.shape, result.dtype, result.device) != (value.shape, value.dtype, value.device):
+        raise ShapeError(f"{what} gave {_describe(result)}; expected {_describe(value)}")
+    return result
 
 
 def _first_tensor(output: Any) -> Tensor:

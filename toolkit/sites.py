@@ -5,10 +5,13 @@ the libraries, and several alternatives stand side by side here. Covered are the
 SigLIP 2, VisionTextDualEncoder) and of open_clip (ViT, timm ViT and ResNet towers), and multimodal language models of
 LLaVA's, Qwen-VL's and Idefics' kind; single towers and plain causal language models come with them.
 
-Sites with layers: ``vision.block``, ``vision.attn``, ``text.block``, ``text.attn``, ``lm.block``, ``lm.attn``, ``lm.mlp``.
+Sites with layers: ``vision.block``, ``vision.attn``, ``text.block``, ``text.attn``, ``lm.block``, ``lm.attn``, ``lm.mlp``, and
+in every ``lm.block`` also ``lm.input_norm`` and, in its attention, ``lm.q``, ``lm.k``, ``lm.v`` (the projections), ``lm.q_norm``
+and ``lm.k_norm``. A layer may lack one: Mllama's cross-attention layers have no ``lm.attn``.
 Single sites: ``vision.patch_embed``, ``vision.norm``, ``vision.proj``, ``text.embed``, ``text.norm``, ``text.proj``,
-``projector``, ``lm.embed``, ``lm.norm``, ``lm.head``. The norms are a tower's last ones; the output of ``vision.proj`` and
-``text.proj`` is the embedding in the joint space before normalisation.
+``projector``, ``lm`` (the decoder that holds the blocks), ``lm.embed``, ``lm.norm``, ``lm.head``. The norms are a tower's last
+ones; the output of ``vision.proj`` and ``text.proj`` is the embedding in the joint space before normalisation. The site
+``model`` is the whole model; every model has it.
 """
 
 from __future__ import annotations
@@ -63,6 +66,7 @@ class _Tower:
         entry: (site, alternatives) of the module that turns input into tokens.
         parts: site -> alternatives within every block.
         single: site -> alternatives within the tower.
+        holes: a part counts also if some blocks lack it. Otherwise one that only some blocks have is no site at all.
     """
 
     roots: tuple[str, ...]
@@ -70,9 +74,10 @@ class _Tower:
     entry: tuple[str, tuple[str, ...]]
     parts: Mapping[str, tuple[str, ...]]
     single: Mapping[str, tuple[str, ...]]
+    holes: bool = False
 
 
-_Sites = tuple[dict[str, list[str]], dict[str, str]]  # site -> paths of its layers, and site -> path
+_Sites = tuple[dict[str, list[str | None]], dict[str, str]]  # site -> paths of its layers (None: this layer has none), and site -> path
 _ATTENTION = ("self_attn", "attn", "attention")
 _TOWERS = {
     "vision": _Tower(
@@ -81,11 +86,12 @@ _TOWERS = {
             "model.vision_tower", "vision_tower.vision_model", "vision_tower", "model.visual", "model.vision_model", "",
         ),
         blocks=(
-            ("encoder.layers",), ("encoder.layer",), ("layers",), ("transformer.resblocks",), ("transformer.layers",), ("blocks",),
+            ("encoder.layers",), ("encoder.layer",), ("layers",), ("transformer.resblocks",),
+            ("transformer.layers", "global_transformer.layers"), ("transformer.layers",), ("blocks",),
             ("layer1", "layer2", "layer3", "layer4"),
         ),
         entry=("vision.patch_embed", (
-            "embeddings.patch_embedding", "embeddings.patch_embeddings", "patch_embed", "patch_conv", "conv1",
+            "embeddings.patch_embedding", "embeddings.patch_embeddings", "patch_embed", "patch_conv", "patch_embedding", "conv1",
         )),
         parts={"vision.attn": _ATTENTION},
         single={"vision.norm": ("post_layernorm", "ln_post", "layernorm", "norm", "fc_norm")},
@@ -101,18 +107,26 @@ _TOWERS = {
         roots=("model.language_model", "language_model.model", "language_model", "model.text_model", "model"),
         blocks=(("layers",),),
         entry=("lm.embed", ("embed_tokens",)),
-        parts={"lm.attn": ("self_attn",), "lm.mlp": ("mlp", "feed_forward", "block_sparse_moe")},
+        parts={
+            "lm.attn": ("self_attn",), "lm.mlp": ("mlp", "feed_forward", "block_sparse_moe"), "lm.input_norm": ("input_layernorm",),
+            "lm.q": ("self_attn.q_proj",), "lm.k": ("self_attn.k_proj",), "lm.v": ("self_attn.v_proj",),
+            "lm.q_norm": ("self_attn.q_norm",), "lm.k_norm": ("self_attn.k_norm",),
+        },
         single={"lm.norm": ("norm",)},
+        holes=True,
     ),
 }  # fmt: skip
 _JOINT = {
     "vision.proj": ("visual_projection", "vision_model.head", "visual"),
     "text.proj": ("text_projection", "text_model.head", "text"),
 }
-_LANGUAGE = {
+_LANGUAGE: dict[str, tuple[str, ...]] = {
     "lm.head": ("lm_head", "language_model.lm_head"),
-    "projector": ("model.multi_modal_projector", "multi_modal_projector", "model.connector", "model.visual.merger", "visual.merger"),
-}
+    "projector": (
+        "model.multi_modal_projector", "multi_modal_projector", "model.connector", "model.visual.merger", "visual.merger",
+        "language_projection",
+    ),
+}  # fmt: skip
 
 
 def resolve(model: object, site: Site | str) -> nn.Module:
@@ -129,6 +143,8 @@ def resolve(model: object, site: Site | str) -> nn.Module:
 def path_of(model: object, site: Site | str) -> str:
     """The dotted path of ``site``, as ``named_modules`` spells it: for skip lists and audits. Raises: as ``resolve``."""
     site = Site.parse(site) if isinstance(site, str) else site
+    if site == Site("model"):
+        return ""
     layered, single = _survey(module_of(model))
     if site.name in single:
         if site.layer is not None:
@@ -143,7 +159,11 @@ def path_of(model: object, site: Site | str) -> str:
         raise UsageError(f"the site {site.name!r} needs a layer", hint=f"0 to {len(paths) - 1}, or -1 for the last one")
     if not -len(paths) <= site.layer < len(paths):
         raise SiteNotFound(f"there is no layer {site.layer} of {site.name!r}", hint=f"this model has {len(paths)}: 0 to {len(paths) - 1}")
-    return paths[site.layer]
+    path = paths[site.layer]
+    if path is None:
+        having = ", ".join(str(layer) for layer, other in enumerate(paths) if other is not None)
+        raise SiteNotFound(f"layer {site.layer} has no {site.name!r} in this model", hint=f"layers that have it: {having}")
+    return path
 
 
 def known_sites(model: object) -> dict[str, int]:
@@ -162,7 +182,7 @@ def module_of(model: object) -> nn.Module:
 
 def _survey(model: nn.Module) -> _Sites:
     """All sites of the model."""
-    layered: dict[str, list[str]] = {}
+    layered: dict[str, list[str | None]] = {}
     single: dict[str, str] = {}
     for name, tower in _TOWERS.items():
         found = next((sites for root in tower.roots if (sites := _survey_tower(model, root, name, tower))), None)
@@ -182,12 +202,13 @@ def _survey_tower(model: nn.Module, root: str, name: str, tower: _Tower) -> _Sit
     blocks = _blocks(model, root, tower)
     if not entry or not blocks:
         return None
-    layered = {f"{name}.block": blocks}
+    layered: dict[str, list[str | None]] = {f"{name}.block": list(blocks)}
     for part, alternatives in tower.parts.items():
-        paths = [path for block in blocks for path in _first_of_each(model, block, {part: alternatives}).values()]
-        if len(paths) == len(blocks):  # a part that only some blocks have would shift the layer numbers
+        paths = [_first_of_each(model, block, {part: alternatives}).get(part) for block in blocks]
+        if all(paths) or (tower.holes and any(paths)):
             layered[part] = paths
-    return layered, {**entry, **_first_of_each(model, root, tower.single)}
+    whole = {name: root} if tower.holes else {}
+    return layered, {**whole, **entry, **_first_of_each(model, root, tower.single)}
 
 
 def _blocks(model: nn.Module, root: str, tower: _Tower) -> list[str]:
