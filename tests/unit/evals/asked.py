@@ -27,8 +27,8 @@ def make_task(n: int = 40, *, per_image: int = 1, scorers: Sequence[str] = SCORE
         truth = COLOURS[i % 4] if i % 2 else ("yes", "no")[i // 2 % 2]
         kind = "colour" if i % 2 else "presence"
         people = [truth] * 7 + ["something else"] * 3 if answers else None
-        meta = {"question": f"What of {i}?", "prompt": f"What of {i}?\nShort.", "answers": people, "question_type": kind, "answer_type": "other"}
-        items.append(Sample(f"q{i:03d}", picture, None, meta))
+        said = {"question": f"What of {i}?", "prompt": f"What of {i}?\nShort."}
+        items.append(Sample(f"q{i:03d}", picture, None, said | {"answers": people, "question_type": kind, "answer_type": "other"}))
     prompt = load_vqa_prompt("vqav2")
     return VqaTask("toy/vqa", items, "memory", "content", tuple(scorers), prompt, **changes)
 
@@ -56,7 +56,9 @@ def answering(
     return predict
 
 
-def make_run(task: VqaTask, out: Path, predict: Any = None, *, method: str = "plain", config: Mapping[str, Any] | None = None, **more: Any) -> Path:
+def make_run(
+    task: VqaTask, out: Path, predict: Any = None, *, method: str = "plain", config: Mapping[str, Any] | None = None, **more: Any
+) -> Path:
     """The folder of a finished run."""
     manifest = {"model": "toy-llava", "model_fingerprint": "f" * 64, "method": {"name": method, "config": dict(config or {})}, **more}
     run(task, predict or answering(), out=out, manifest=manifest)
