@@ -26,6 +26,9 @@ CLASSIFY: dict[str, str] = {
 
 ANSWER: dict[str, str] = {
     "contrastive-attention": "toolkit.methods.interventions.contrastive_attention:ContrastiveAttention",
+    "dola": "toolkit.methods.interventions.dola:Dola",
+    "plain": "toolkit.methods.interventions.plain:Plain",
+    "vcd": "toolkit.methods.interventions.vcd:Vcd",
 }
 """Methods that answer questions with a multimodal language model, likewise."""
 
