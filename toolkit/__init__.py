@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.attention import AttentionSession, LayerEdit
     from toolkit.cache import FeatureStore, default_store
     from toolkit.devices import pick_device, pick_dtype
     from toolkit.errors import PermafrostError
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from toolkit.methods import build_method, list_methods
     from toolkit.models import list_models, load_encoder
     from toolkit.models.base import DualEncoder
+    from toolkit.patching import PatchHandle, patch
     from toolkit.sites import Site, known_sites, resolve
     from toolkit.types import ClassifyProblem, ImageSource, Metric, PatchFeatures, Prediction, Sample
     from toolkit.version import VERSION as __version__
 
 _HOMES = {
+    "toolkit.attention": ("AttentionSession", "LayerEdit"),
     "toolkit.cache": ("FeatureStore", "default_store"),
     "toolkit.devices": ("pick_device", "pick_dtype"),
     "toolkit.errors": ("PermafrostError",),
@@ -39,6 +42,7 @@ _HOMES = {
     "toolkit.methods": ("build_method", "list_methods"),
     "toolkit.models": ("list_models", "load_encoder"),
     "toolkit.models.base": ("DualEncoder",),
+    "toolkit.patching": ("PatchHandle", "patch"),
     "toolkit.sites": ("Site", "known_sites", "resolve"),
     "toolkit.types": ("ClassifyProblem", "ImageSource", "Metric", "PatchFeatures", "Prediction", "Sample"),
 }
