@@ -57,6 +57,8 @@ def load_folder(
     """
     place = pick_device(device)
     number_format = pick_dtype(dtype, place)
+    if not (folder / "config.json").is_file():
+        raise ModelNotFound(f"{folder} holds no config.json", hint=hint)
     weights.refuse_remote_code(folder)
     files = weights.find_weights(folder, ["model.safetensors"], ["pytorch_model.bin"], allow_pickle=allow_pickle)
     pickled = files[0].suffix != ".safetensors"
@@ -108,8 +110,6 @@ def input_device(module: Any) -> torch.device:
 def _find_class(folder: Path, kinds: Sequence[str], hint: str | None) -> tuple[Any, Any]:
     import transformers
 
-    if not (folder / "config.json").is_file():
-        raise ModelNotFound(f"{folder} holds no config.json", hint=hint)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # configuration classes raise errors of their own

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from toolkit.errors import ModelConfigError, ModelNotFound, UsageError
 from toolkit.models import weights
 from toolkit.models.encoder import Encoder, apply_alone
+from toolkit.models.library import first_line, quiet, without_versions
 from toolkit.models.text import IDS, Tokens, first_position_of
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.d
     text = HFText(model, tokenizer, kind)
     identity = {
         "library": "transformers",
-        "config": _without_versions(model.config.to_dict()),
+        "config": without_versions(model.config.to_dict()),
         "weights": weights.hash_files(files),
         "tokenizer": weights.hash_tokenizer(folder),
     }
@@ -64,14 +63,14 @@ def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.d
 def _load_model(folder: Path, class_name: str, *, pickled: bool) -> Any:
     import transformers
 
-    with _quiet():
+    with quiet():
         try:
             model, info = getattr(transformers, class_name).from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=not pickled, weights_only=True, local_files_only=True,
                 trust_remote_code=False, output_loading_info=True,
             )  # fmt: skip
         except Exception as error:  # configuration classes, safetensors and torch each raise errors of their own
-            raise ModelConfigError(f"{folder} cannot be loaded as a {class_name}: {_first_line(error)}") from error
+            raise ModelConfigError(f"{folder} cannot be loaded as a {class_name}: {first_line(error)}") from error
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
         raise ModelConfigError(
@@ -92,41 +91,14 @@ def _load_processors(folder: Path) -> tuple[Any, Any]:
     if not any((folder / file).is_file() for file in weights.TOKENIZER_FILES):
         raise ModelNotFound(f"{folder} has no tokenizer files, such as tokenizer.json")
     try:
-        with _quiet():
+        with quiet():
             processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a damaged tokenizer.json raises plain Exception
-        raise ModelConfigError(f"the tokenizer or image processor in {folder} cannot be loaded: {_first_line(error)}") from error
+        raise ModelConfigError(f"the tokenizer or image processor in {folder} cannot be loaded: {first_line(error)}") from error
     if tokenizer.pad_token_id is None:
         raise ModelConfigError(f"the tokenizer in {folder} has no padding token, and texts of different lengths need one")
     return processor, tokenizer
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars of the library while it loads; as before afterwards."""
-    from transformers.utils import logging as library
-
-    shown = library.is_progress_bar_enabled()
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            library.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
-
-
-def _without_versions(config: JSON) -> JSON:
-    """A configuration without what says where and by whom it was written."""
-    noise = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "_attn_implementation_autoset")
-    if isinstance(config, dict):
-        return {key: _without_versions(value) for key, value in config.items() if key not in noise}
-    return str(config) if isinstance(config, torch.dtype) else config
 
 
 def _image_size(model: Any, processor: Any) -> int:
@@ -166,7 +138,7 @@ class WholeProcessor:
         return batch
 
     def describe(self) -> JSON:
-        return _without_versions(self.processor.to_dict())
+        return without_versions(self.processor.to_dict())
 
 
 class SplitProcessor(WholeProcessor):

@@ -8,12 +8,12 @@ from pathlib import Path
 from toolkit.errors import ModelNotFound, UnsafeLoadError
 from toolkit.models import weights
 
-CONFIGURATION = ["*.json", "*.txt", "*.model"]
+CONFIGURATION = ["*.json", "*.txt", "*.model", "*.jinja"]
 NESTED = ["*/*"]  # other formats and training states live in subfolders
 
 
 def fetch_repository(repo: str, revision: str | None, *, offline: bool, allow_pickle: bool) -> Path:
-    """The local folder of a repository with a dual encoder: configurations, tokenizer, and one format of the weights.
+    """The local folder of a repository with a model: configurations, tokenizer, and one format of the weights.
 
     Raises: ModelNotFound: it is not in the cache (offline), does not exist, or cannot be reached. UnsafeLoadError: only pickled weights.
     """
@@ -41,11 +41,6 @@ def fetch_configuration(repo: str, revision: str | None = None, *, offline: bool
         raise _not_found(repo, revision, offline, "its cache entry is empty")
     weights.refuse_remote_code(folder)
     return folder
-
-
-def fetch_model_files(repo: str, commit: str, patterns: Sequence[str], *, offline: bool) -> Path:
-    """The local folder with all files of a repository's state that match ``patterns``. Raises: ModelNotFound."""
-    return _snapshot(repo, commit, list(patterns), offline=offline)
 
 
 def fetch_weights(repo: str, safe: Sequence[str], pickled: Sequence[str], *, offline: bool, allow_pickle: bool) -> Path:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import DependencyMissing, ModelConfigError, ModelNotFound, UsageError
-from toolkit.models import weights
-from toolkit.models.registry import parse_name
+from toolkit.config import fingerprint
+from toolkit.errors import ModelConfigError, UsageError
+from toolkit.models import generative
+from toolkit.models.library import first_line
+from toolkit.models.registry import find_folder, parse_name
 
 if TYPE_CHECKING:
     import torch
 
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+KINDS = ("AutoModelForImageTextToText", "AutoModelForCausalLM")
 HINT = "give a causal or an image-text model in the format of transformers: local:DIR or hf:REPO"
-
-_log = logging.getLogger(__name__)
 
 
 class LanguageModel:
     """A model and its tokenizer. ``chat`` says whether it was trained on conversations, so that questions can be asked as such.
 
     Attributes:
-        fingerprint: sha256 (hex) of its configuration, its tokenizer and the names and sizes of its weights.
+        fingerprint: sha256 (hex) over its weights, configuration, tokenizer, quantisation and dtype.
     """
 
     def __init__(self, name: str, module: Any, tokenizer: Any, *, chat: Any, fingerprint: str) -> None:
@@ -73,75 +70,16 @@ def load_language_model(
 
     Args:
         name: ``local:DIR`` or ``hf:REPO[@REVISION]``.
-        quantise: 4 or 8 bits for the weights, on CUDA devices; None leaves them as they are.
+        quantise: 4 or 8 bits for the weights of the decoder's layers; None leaves them as they are.
     Raises: ModelNotFound, UnsafeLoadError, ModelConfigError, UsageError. It never gives a random or partly random model.
     """
-    from toolkit.devices import pick_device, pick_dtype
-
-    place = pick_device(device)
-    folder = _folder(name, offline)
-    weights.refuse_remote_code(folder)
-    weights.find_weights(folder, ["model.safetensors"], [], allow_pickle=False)
-    settings: dict[str, Any] = {"dtype": pick_dtype(dtype, place), "local_files_only": True, "use_safetensors": True}
-    if quantise is not None:
-        settings |= _quantised(quantise, place, settings["dtype"])
-    module = _load(folder, settings)
-    if quantise is None:
-        module.to(place)
-    module.eval().requires_grad_(False)
-    tokenizer, chat = _tokenizer(folder)
-    return LanguageModel(name, module, tokenizer, chat=chat, fingerprint=_fingerprint(folder, quantise, str(settings["dtype"])))
-
-
-def _folder(name: str, offline: bool) -> Path:
     parsed = parse_name(name)
-    if parsed.scheme == "local":
-        folder = Path(parsed.target).expanduser()
-        if not (folder / "config.json").is_file():
-            raise ModelNotFound(f"{folder} holds no config.json", hint=HINT)
-        return folder
-    if parsed.scheme != "hf":
+    if parsed.scheme not in ("local", "hf"):
         raise UsageError(f"{name} is an image-text encoder and writes no text", hint=HINT)
-    from toolkit.models.hub import fetch_configuration, fetch_model_files
-
-    folder = fetch_configuration(parsed.target, parsed.extra, offline=offline)
-    return fetch_model_files(parsed.target, folder.name, [*HUB_FILES, "model*.safetensors"], offline=offline)
-
-
-def _quantised(bits: int, place: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    if place.type != "cuda":
-        raise UsageError(
-            f"weights of {bits} bits need a CUDA device, and this is {place}", hint="leave --load-in-4bit and --load-in-8bit away"
-        )
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise DependencyMissing("quantised weights need the package bitsandbytes", hint="pip install bitsandbytes") from error
-    from transformers import BitsAndBytesConfig
-
-    options: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_compute_dtype": dtype} if bits == 4 else {"load_in_8bit": True}
-    return {"quantization_config": BitsAndBytesConfig(**options), "device_map": {"": place}}
-
-
-def _load(folder: Path, settings: Mapping[str, Any]) -> Any:
-    """The model as the class that writes text, with all its weights from the folder."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelConfigError(f"{folder} is of a kind that transformers does not know: {_first(error)}", hint=HINT) from error
-    classes = [kind for kind in (AutoModelForImageTextToText, AutoModelForCausalLM) if type(config) in kind._model_mapping]
-    if not classes:
-        raise ModelConfigError(f"{folder} is a {config.model_type} model, which writes no text", hint=HINT)
-    try:
-        module, info = classes[0].from_pretrained(folder, config=config, output_loading_info=True, **settings)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelConfigError(f"{folder} cannot be loaded: {_first(error)}") from error
-    missing = sorted(info["missing_keys"]) + [str(key) for key in info.get("mismatched_keys", ())]
-    if missing:
-        raise ModelConfigError(f"{folder} lacks {len(missing)} weights, the first is {missing[0]}: the model would be random in part")
-    return module
+    folder = find_folder(parsed, offline=offline, allow_pickle=False)
+    loaded = generative.load_folder(folder, KINDS, device=device, dtype=dtype, quantise=quantise, hint=HINT)
+    tokenizer, chat = _tokenizer(folder)
+    return LanguageModel(name, loaded.module, tokenizer, chat=chat, fingerprint=fingerprint(loaded.identity))
 
 
 def _tokenizer(folder: Path) -> tuple[Any, Any]:
@@ -149,25 +87,12 @@ def _tokenizer(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoProcessor, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelConfigError(f"{folder} has no usable tokenizer: {_first(error)}") from error
+        raise ModelConfigError(f"{folder} has no usable tokenizer: {first_line(error)}") from error
     if tokenizer.chat_template:
         return tokenizer, tokenizer
     if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return tokenizer, processor if getattr(processor, "chat_template", None) else None
     return tokenizer, None
-
-
-def _fingerprint(folder: Path, quantise: int | None, dtype: str) -> str:
-    from toolkit.config import fingerprint
-
-    config = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.glob("*.safetensors"))}
-    return fingerprint(config, weights.hash_tokenizer(folder), sizes, quantise, dtype)
-
-
-def _first(error: Exception) -> str:
-    lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]

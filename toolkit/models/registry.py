@@ -91,7 +91,7 @@ def load_encoder(
 
         encoder: DualEncoder = load_builtin(parsed.target, parsed.extra, offline=offline, **settings)
     else:
-        encoder = _load_folder(_find_folder(parsed, offline=offline, allow_pickle=allow_pickle), offline=offline, **settings)
+        encoder = _load_folder(find_folder(parsed, offline=offline, allow_pickle=allow_pickle), offline=offline, **settings)
     if cache is False:
         return encoder
     from toolkit.cache import default_store
@@ -118,7 +118,7 @@ def load_answerer(
 
     if parsed.scheme == "open_clip" or name == "pocket-clip":
         raise UsageError(f"{name} is an image-text encoder and answers no questions", hint=HINT)
-    folder = _find_folder(parsed, offline=offline, allow_pickle=allow_pickle)
+    folder = find_folder(parsed, offline=offline, allow_pickle=allow_pickle)
     return load_folder(
         folder, name=name, device=device, dtype=dtype, quantise=quantise, device_map=device_map, allow_pickle=allow_pickle
     )
@@ -131,7 +131,8 @@ def _settings(device: str | torch.device, dtype: str | torch.dtype) -> dict[str,
     return {"device": place, "dtype": pick_dtype(dtype, place)}
 
 
-def _find_folder(parsed: ModelName, *, offline: bool, allow_pickle: bool) -> Path:
+def find_folder(parsed: ModelName, *, offline: bool, allow_pickle: bool) -> Path:
+    """The local folder of a model's files, fetched where it has to be. Raises: ModelNotFound, UnsafeLoadError."""
     if parsed.scheme == "shipped":
         from toolkit.models.pocket import shipped_folder
 
