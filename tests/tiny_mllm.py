@@ -23,7 +23,7 @@ LAYERS, WIDTH, HEADS, KV_HEADS = 6, 64, 4, 2
 ANY_RES = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
 
 TEXT: dict[str, Any] = {
-    "vocab_size": VOCABULARY, "hidden_size": WIDTH, "intermediate_size": 96, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+    "vocab_size": VOCABULARY, "hidden_size": WIDTH, "intermediate_size": 128, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
     "num_key_value_heads": KV_HEADS, "max_position_embeddings": 4096, "pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS,
 }  # fmt: skip
 VISION: dict[str, Any] = {
