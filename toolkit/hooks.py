@@ -9,6 +9,8 @@ torch.Size([1, 145, 384])
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
@@ -22,7 +24,25 @@ T = TypeVar("T")
 Action = Callable[[Tensor], Tensor | None]
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
-__all__ = ["Captured", "HookSession"]
+__all__ = ["Captured", "HookSession", "aside", "is_aside"]
+
+
+_here = threading.local()
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Within it, and in this thread, models run as if no session of ours were on them: for a second pass within a first one."""
+    before, _here.aside = is_aside(), True
+    try:
+        yield
+    finally:
+        _here.aside = before
+
+
+def is_aside() -> bool:
+    """Whether this thread is in a block of ``aside``."""
+    return getattr(_here, "aside", False)
 
 
 class Captured:
@@ -215,6 +235,8 @@ class _Tap:
                 self.module._forward_hooks_always_called.pop(key, None)
 
     def __call__(self, module: nn.Module, args: object, output: Any) -> Any:
+        if is_aside():
+            return None
         changed = self._edit(output) if self.actions and not (self.always and output is None) else None
         for observe in self.observers:
             observe(output if changed is None else changed)
@@ -238,6 +260,8 @@ class _Entry:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs | None:
         changed: Inputs | None = None
+        if is_aside():
+            return None
         for function in self.tap.inputs:
             changed = function(*(changed or (args, kwargs))) or changed
         return changed

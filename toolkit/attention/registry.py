@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from toolkit.attention.rows import Keys, at_keys, attention_logits, mix_values, visible_keys
 from toolkit.errors import Refused
+from toolkit.hooks import is_aside
 
 __all__ = ["Call", "Watcher", "allow_compiling", "base_function", "base_name", "forbid_compiling", "unwatch", "watch"]
 
@@ -94,7 +95,7 @@ class Call:
     def weights(self, index: Tensor) -> Tensor:
         """(B, H, Q, L_k) float32: attention of query rows ``index``, all edits in it."""
         logits = self._with_terms(self.logits(index), index)
-        return torch.softmax(logits, -1).detach()
+        return torch.softmax(logits, -1).float().detach()
 
     def _with_terms(self, logits: Tensor, index: Tensor) -> Tensor:
         assert self.keys is not None
@@ -210,7 +211,7 @@ def _register(implementation: str | None) -> str:
             module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None, **kwargs: Any
         ) -> tuple[Tensor, Tensor | None]:
             watchers = _watchers.get(module, ())
-            if not watchers or torch.compiler.is_compiling():
+            if not watchers or torch.compiler.is_compiling() or is_aside():
                 return base_function(module, base)(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
             call = Call(base, module, (query, key, value), attention_mask, scaling, kwargs)
             return _in_turn(call, watchers)

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.attention.registry import allow_compiling, forbid_compiling
 from toolkit.errors import Refused, SiteNotFound
-from toolkit.hooks import HookSession
+from toolkit.hooks import HookSession, aside
 from toolkit.sites import resolve
 from toolkit.types import JSON
 
@@ -89,15 +90,18 @@ class SecondBranch(ABC):
         return [{"plain_token": plain, "token": token, "plausible": count} for plain, token, count in rows]
 
     def run(self, kwargs: dict[str, Any]) -> Any:
-        """A forward pass of the model that no hook on it sees."""
-        return self.driver.forward(**kwargs)
+        """A forward pass of the model as if nothing of ours hung on it: neither this method nor another one that is patched on."""
+        with aside():
+            return self.driver(**kwargs)
 
     def __enter__(self) -> SecondBranch:
+        forbid_compiling_of(self.driver, self)
         self._session.__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self._session.close()
+        allow_compiling(self)
         self._seconds.clear()
         self._call = self._outputs = None
         self._prompts = Prompts()
@@ -285,6 +289,13 @@ def driver_of(module: nn.Module, name: str) -> nn.Module:
     except SiteNotFound as error:
         raise Refused(f"{name} needs a decoder with a language model head, and {type(module).__name__} has none") from error
     return next(part for part in module.modules() if any(child is head for child in part.children()))
+
+
+def forbid_compiling_of(driver: nn.Module, user: object) -> None:
+    """A compiled step of decoding would leave out what hangs on the model; ``allow_compiling(user)`` undoes it."""
+    options = getattr(driver, "generation_config", None)
+    if options is not None:
+        forbid_compiling(options, user)
 
 
 def named_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

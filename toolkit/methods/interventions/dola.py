@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from toolkit.attention.registry import allow_compiling
 from toolkit.errors import Refused, UsageError
 from toolkit.hooks import HookSession
 from toolkit.methods.interventions.base import Intervention
-from toolkit.methods.interventions.branches import Prompts, driver_of, last_positions, named_inputs
+from toolkit.methods.interventions.branches import Prompts, driver_of, forbid_compiling_of, last_positions, named_inputs
 from toolkit.methods.interventions.decoding import check_fraction, plausible
 from toolkit.sites import known_sites, resolve
 from toolkit.types import JSON, Answer, Question
@@ -220,11 +221,14 @@ class DolaAttachment:
             self._session.edit("model", self._contrast)
 
     def __enter__(self) -> DolaAttachment:
+        if self.layers:
+            forbid_compiling_of(self.driver, self)
         self._session.__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self._session.close()
+        allow_compiling(self)
         self._states, self._kwargs, self._checked = {}, {}, False
         self._prompts = Prompts()
 
