@@ -123,13 +123,14 @@ def mean_ci(
     Raises: ValueError: if the lengths differ.
     """
     scores = np.asarray(values, dtype=np.float64)
-    sums, sizes = scores, np.ones(scores.size)
+    sums: Array = scores
+    sizes: Array = np.ones(scores.size)
     if clusters is not None:
         if len(clusters) != scores.size:
             raise ValueError(f"each score needs a cluster: {scores.size} scores, {len(clusters)} clusters")
         numbers: dict[Any, int] = {}
         place = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.int64)
-        sums, sizes = np.bincount(place, weights=scores), np.bincount(place, weights=sizes)
+        sums, sizes = (np.bincount(place, weights=weights).astype(np.float64) for weights in (scores, sizes))
     if sums.size < 2:
         return None
     pairs, counts = np.unique(sums.round(12) + 1j * sizes, return_counts=True)  # complex numbers sort faster than columns of a table

@@ -87,8 +87,8 @@ def test_answers_of_another_kind_of_task_are_not_scored(finished: Path) -> None:
     with pytest.raises(DataError, match="not records of a classification run"):
         rescore(finished)
     manifest = json.loads((finished / "manifest.json").read_text())
-    (finished / "manifest.json").write_text(json.dumps(manifest | {"family": "vqa"}))
-    with pytest.raises(DataError, match="kind 'vqa'"):
+    (finished / "manifest.json").write_text(json.dumps(manifest | {"family": "ranking"}))
+    with pytest.raises(DataError, match="kind 'ranking'"):
         rescore(finished)
 
 
