@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from toolkit.errors import ShapeError, UsageError
-from toolkit.sites import Site, module_of, resolve
+from toolkit.sites import Site, SiteMap, module_of
 
 T = TypeVar("T")
 Action = Callable[[Tensor], Tensor | None]
@@ -88,10 +88,12 @@ class HookSession:
 
     Args:
         model: nn.Module, or an encoder or answerer that holds one.
+        sites: the sites of the model, if they are known already.
     """
 
-    def __init__(self, model: object) -> None:
+    def __init__(self, model: object, *, sites: SiteMap | None = None) -> None:
         self.model = module_of(model)
+        self._sites = sites
         self._taps: dict[nn.Module, _Tap] = {}
         self._open = False
 
@@ -197,7 +199,9 @@ class HookSession:
 
     def _add(self, site: Site | str, *, always: bool = False, **actions: Any) -> None:
         """Put every value into the list of that name of the tap at ``site``."""
-        module = resolve(self.model, site)
+        if self._sites is None:
+            self._sites = SiteMap(self.model)
+        module = self._sites.resolve(site)
         tap = self._taps.setdefault(module, _Tap(self, module))
         tap.always = tap.always or always
         for name, action in actions.items():

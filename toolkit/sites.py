@@ -23,7 +23,7 @@ from torch import nn
 
 from toolkit.errors import SiteNotFound, UsageError, unknown_name
 
-__all__ = ["Site", "known_sites", "path_of", "resolve"]
+__all__ = ["Site", "SiteMap", "known_sites", "path_of", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,47 @@ _LANGUAGE: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+class SiteMap:
+    """The sites of one model, surveyed once: for whoever asks for many of them.
+
+    Args:
+        model: nn.Module, or an encoder or answerer that holds one as ``.module``.
+    """
+
+    def __init__(self, model: object) -> None:
+        self.model = module_of(model)
+        self._layered, self._single = _survey(self.model)
+
+    def resolve(self, site: Site | str) -> nn.Module:
+        """As the function ``resolve``."""
+        return self.model.get_submodule(self.path_of(site))
+
+    def layers(self, name: str) -> dict[int, nn.Module]:
+        """Layer -> the module at site ``name`` of that layer, for the layers that have one; empty if none has."""
+        paths = self._layered.get(name, [])
+        return {layer: self.model.get_submodule(path) for layer, path in enumerate(paths) if path is not None}
+
+    def known(self) -> dict[str, int]:
+        """As the function ``known_sites``."""
+        return {**{name: len(paths) for name, paths in self._layered.items()}, **dict.fromkeys(self._single, 0)}
+
+    def path_of(self, site: Site | str) -> str:
+        """As the function ``path_of``."""
+        site = Site.parse(site) if isinstance(site, str) else site
+        if site == Site("model"):
+            return ""
+        layered, single = self._layered, self._single
+        if site.name in single:
+            if site.layer is not None:
+                raise UsageError(f"the site {site.name!r} has no layers", hint=f"leave the {site.layer} out")
+            return single[site.name]
+        if site.name not in layered:
+            if not layered and not single:
+                raise SiteNotFound(f"the architecture of {type(self.model).__name__} is not known", hint="known ones: toolkit/sites.py")
+            raise unknown_name("site", site.name, [*layered, *single], SiteNotFound)
+        return _path_of_layer(site, layered[site.name])
+
+
 def resolve(model: object, site: Site | str) -> nn.Module:
     """The module at ``site``.
 
@@ -137,24 +178,20 @@ def resolve(model: object, site: Site | str) -> nn.Module:
         site: a Site, or its text (``"vision.block:-1"``).
     Raises: SiteNotFound: if the model has no such site or layer. UsageError: if a layer is needed and not given, or the reverse.
     """
-    return module_of(model).get_submodule(path_of(model, site))
+    return SiteMap(model).resolve(site)
 
 
 def path_of(model: object, site: Site | str) -> str:
     """The dotted path of ``site``, as ``named_modules`` spells it: for skip lists and audits. Raises: as ``resolve``."""
-    site = Site.parse(site) if isinstance(site, str) else site
-    if site == Site("model"):
-        return ""
-    layered, single = _survey(module_of(model))
-    if site.name in single:
-        if site.layer is not None:
-            raise UsageError(f"the site {site.name!r} has no layers", hint=f"leave the {site.layer} out")
-        return single[site.name]
-    if site.name not in layered:
-        if not layered and not single:
-            raise SiteNotFound(f"the architecture of {type(module_of(model)).__name__} is not known", hint="known ones: toolkit/sites.py")
-        raise unknown_name("site", site.name, [*layered, *single], SiteNotFound)
-    paths = layered[site.name]
+    return SiteMap(model).path_of(site)
+
+
+def known_sites(model: object) -> dict[str, int]:
+    """The sites of this model: name -> number of layers, 0 for a single module. Empty for an unknown architecture."""
+    return SiteMap(model).known()
+
+
+def _path_of_layer(site: Site, paths: list[str | None]) -> str:
     if site.layer is None:
         raise UsageError(f"the site {site.name!r} needs a layer", hint=f"0 to {len(paths) - 1}, or -1 for the last one")
     if not -len(paths) <= site.layer < len(paths):
@@ -164,12 +201,6 @@ def path_of(model: object, site: Site | str) -> str:
         having = ", ".join(str(layer) for layer, other in enumerate(paths) if other is not None)
         raise SiteNotFound(f"layer {site.layer} has no {site.name!r} in this model", hint=f"layers that have it: {having}")
     return path
-
-
-def known_sites(model: object) -> dict[str, int]:
-    """The sites of this model: name -> number of layers, 0 for a single module. Empty for an unknown architecture."""
-    layered, single = _survey(module_of(model))
-    return {**{name: len(paths) for name, paths in layered.items()}, **dict.fromkeys(single, 0)}
 
 
 def module_of(model: object) -> nn.Module:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from toolkit.attention.arrival import ModelCall
 from toolkit.attention.prefill import LayerEdit, Prefill, Query, Rows
@@ -16,6 +16,7 @@ from toolkit.attention.rows import KeyEdit, Keys, add_to_mask
 from toolkit.attention.turns import Turns
 from toolkit.errors import Refused, SiteNotFound, UsageError
 from toolkit.hooks import HookSession
+from toolkit.sites import SiteMap
 
 Places = Literal["text", "image"] | Callable[[Prefill], Tensor]
 Result = tuple[Tensor, Tensor | None]
@@ -26,8 +27,8 @@ __all__ = ["Engine", "Places"]
 class Engine:
     """The requests of a session, and the state of its generation."""
 
-    def __init__(self, model: nn.Module, depth: int) -> None:
-        self.model = model
+    def __init__(self, sites: SiteMap, depth: int) -> None:
+        self.sites = sites
         self.depth = depth
         self.reads: list[Rows] = []
         self.edits: dict[int, list[Callable[[Prefill], LayerEdit | None]]] = {}
@@ -43,7 +44,7 @@ class Engine:
         self._blocked: list[tuple[tuple[int, ...], Tensor, Tensor]] = []
         self._indices: dict[int, Tensor] = {}  # of each read, its query positions
         self._asked: set[int] = set()  # layers whose edit functions have been asked in this prefill
-        self._scales = HookSession(model)  # hooks of this prefill only
+        self._scales = HookSession(sites.model, sites=sites)  # hooks of this prefill only
         self._mask: tuple[Any, tuple[int, ...], Tensor] | None = None
 
     @property
@@ -68,7 +69,7 @@ class Engine:
     def begin(self, prefill: Prefill) -> None:
         """A new prompt."""
         self._scales.close()
-        self._scales = HookSession(self.model)
+        self._scales = HookSession(self.sites.model, sites=self.sites)
         self._scales.__enter__()
         self.prefill, self._total, self._tokens, self._steps = prefill, prefill.length, prefill.length, 0
         self._active, self._mask, self._asked = [], None, set()
@@ -153,13 +154,7 @@ class Engine:
 
     def _key_site(self, layer: int) -> str:
         """Behind the norm of keys, where there is one: it would undo the scale."""
-        from toolkit.sites import resolve
-
-        try:
-            resolve(self.model, f"lm.k_norm:{layer}")
-        except SiteNotFound:
-            return f"lm.k:{layer}"
-        return f"lm.k_norm:{layer}"
+        return f"lm.k_norm:{layer}" if layer in self.sites.layers("lm.k_norm") else f"lm.k:{layer}"
 
     # --- An attention call
 

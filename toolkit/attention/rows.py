@@ -1,7 +1,7 @@
 """Rows of attention from queries and keys, and masks with something added. Pure functions of tensors.
 
-Everything is computed in float32 from the queries and keys that the kernel itself gets: after norms, rotary embedding and the
-update of the cache. Grouped heads are viewed, never repeated.
+Everything is computed in float32, or in the model's own dtype if that is wider, from the queries and keys that the kernel itself
+gets: after norms, rotary embedding and the update of the cache. Grouped heads are viewed, never repeated.
 """
 
 from __future__ import annotations
@@ -57,11 +57,12 @@ def attention_logits(query: Tensor, key: Tensor, scaling: float | None, softcap:
         key: (B, H_kv, L_k, D); H is a multiple of H_kv, heads of one group stand together.
         scaling: None means D ** -0.5.
         softcap: cap * tanh(logit / cap), as Gemma 2 has it.
-    Returns: (B, H, Q, L_k) float32.
+    Returns: (B, H, Q, L_k) float32 (float64 for a float64 model).
     """
     batch, heads, rows, width = query.shape
-    grouped = query.float().reshape(batch, key.shape[1], -1, width)  # heads of a group and rows: one matrix
-    logits = torch.matmul(grouped, key.float().transpose(-1, -2)) * (width**-0.5 if scaling is None else scaling)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    grouped = query.to(wide).reshape(batch, key.shape[1], -1, width)  # heads of a group and rows: one matrix
+    logits = torch.matmul(grouped, key.to(wide).transpose(-1, -2)) * (width**-0.5 if scaling is None else scaling)
     logits = logits.view(batch, heads, rows, key.shape[2])
     return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
@@ -151,4 +152,4 @@ def mix_values(weights: Tensor, value: Tensor) -> Tensor:
     """Attention output of a few rows: (B, H, Q, L_k) weights and (B, H_kv, L_k, D) values give (B, H, Q, D) float32."""
     batch, heads, rows, length = weights.shape
     grouped = weights.reshape(batch, value.shape[1], -1, length)
-    return torch.matmul(grouped, value.float()).view(batch, heads, rows, value.shape[-1])
+    return torch.matmul(grouped, value.to(grouped.dtype)).view(batch, heads, rows, value.shape[-1])

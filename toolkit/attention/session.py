@@ -15,7 +15,7 @@ from toolkit.attention.engine import Engine, Places
 from toolkit.attention.prefill import LayerEdit, Prefill, Query, Rows
 from toolkit.errors import Refused, SiteNotFound, UsageError
 from toolkit.hooks import HookSession
-from toolkit.sites import known_sites, module_of, resolve
+from toolkit.sites import SiteMap, module_of
 
 T = TypeVar("T")
 EditFunction = Callable[[Prefill], LayerEdit | None]
@@ -52,11 +52,15 @@ class AttentionSession:
         self.backend = backend
         self.on_no_image = on_no_image
         self.image_mask = image_mask
-        self.depth = known_sites(self.model).get("lm.block", 0)
+        sites = SiteMap(self.model)
+        self.depth = sites.known().get("lm.block", 0)
         if not self.depth:
             raise SiteNotFound(f"{type(self.model).__name__} has no decoder layers that are known", hint="known ones: toolkit/sites.py")
-        self._hooks = HookSession(self.model)
-        self._engine = Engine(self.model, self.depth)
+        self.attention = sites.layers("lm.attn")
+        """Layer -> its self-attention module; layers without one are left out."""
+        self._decoder: Any = sites.resolve("lm")
+        self._hooks = HookSession(self.model, sites=sites)
+        self._engine = Engine(sites, self.depth)
         self._ends: list[Callable[[Prefill], None]] = []
         self._stop: int | None = None
         self._watched: dict[int, nn.Module] = {}
@@ -153,17 +157,16 @@ class AttentionSession:
     def __enter__(self) -> AttentionSession:
         if self._open:
             raise UsageError("this AttentionSession is open already", hint="use a second one for a block within the block")
-        attention = self._attention()
         self._open = True
         try:
             self._hooks.__enter__()
             if self.backend == "interface":
-                self._watched = attention
+                self._watched = self.attention
                 registry.watch(self._watched, self._configs(), self._engine)
             else:
                 from toolkit.attention.beside import watch_beside
 
-                watch_beside(self._hooks, attention, self._engine)
+                watch_beside(self._hooks, self.attention, self._engine)
             self._forbid_compiling()
         except BaseException:
             self.close()
@@ -220,9 +223,8 @@ class AttentionSession:
                 f"no image token in the prompt of row {', '.join(map(str, rows))}",
                 hint='give an image, or pass such prompts through with on_no_image="skip"; with inputs_embeds give image_mask',
             )
-        attention = self._attention()
         for layer in sorted(self._engine.used_layers()):
-            window = window_of(attention[layer], layer) if layer in attention else None
+            window = window_of(self.attention[layer], layer) if layer in self.attention else None
             if window is not None and prefill.length > window:
                 raise Refused(
                     f"layer {layer} sees only the last {window} tokens, and the prompt has {prefill.length}",
@@ -244,25 +246,14 @@ class AttentionSession:
             if not -self.depth <= layer < self.depth:
                 raise UsageError(f"there is no layer {layer}", hint=f"this model has {self.depth}: 0 to {self.depth - 1}")
             result.append(layer % self.depth)
-        missing = sorted(set(result) - set(self._attention()))
+        missing = sorted(set(result) - set(self.attention))
         if missing:
             raise Refused(f"layer {missing[0]} has no self-attention: it attends to images by cross-attention", hint="choose other layers")
         return tuple(dict.fromkeys(result))
 
-    def _attention(self) -> dict[int, nn.Module]:
-        """Layer -> its self-attention."""
-        found = {}
-        for layer in range(self.depth):
-            try:
-                found[layer] = resolve(self.model, f"lm.attn:{layer}")
-            except SiteNotFound:
-                continue
-        return found
-
     def _configs(self) -> list[Any]:
         """The configurations that choose the attention function and the masks of the decoder, and no others."""
-        decoder: Any = resolve(self.model, "lm")
-        return [decoder.config, *(module.config for module in self._watched.values())]
+        return [self._decoder.config, *(module.config for module in self._watched.values())]
 
     def _forbid_compiling(self) -> None:
         """Compiled steps of decoding would leave our edits out; ``generate`` compiles by itself with a static cache on accelerators."""
