@@ -27,8 +27,10 @@ CLASSIFY: dict[str, str] = {
 ANSWER: dict[str, str] = {
     "contrastive-attention": "toolkit.methods.interventions.contrastive_attention:ContrastiveAttention",
     "dola": "toolkit.methods.interventions.dola:Dola",
+    "pai": "toolkit.methods.interventions.pai:Pai",
     "plain": "toolkit.methods.interventions.plain:Plain",
     "vcd": "toolkit.methods.interventions.vcd:Vcd",
+    "vicrop": "toolkit.methods.interventions.vicrop:Vicrop",
 }
 """Methods that answer questions with a multimodal language model, likewise."""
 
@@ -43,6 +45,14 @@ def list_methods(family: str | None = None) -> list[str]:
     return sorted(METHODS if family is None else _FAMILIES[family])
 
 
+def family_of(name: str) -> str:
+    """The family of a method, "classify" or "answer". Raises: UsageError: for an unknown name."""
+    for family, table in _FAMILIES.items():
+        if name in table:
+            return family
+    raise unknown_name("method", name, METHODS)
+
+
 def build_method(name: str, options: Mapping[str, JSON] | None = None) -> Any:
     """The method called ``name`` with ``options``. Raises: UsageError: for an unknown name or option, with near matches."""
     if name not in METHODS:
@@ -52,4 +62,4 @@ def build_method(name: str, options: Mapping[str, JSON] | None = None) -> Any:
     return method(build_config(method.Config, options or {}))
 
 
-__all__ = ["ANSWER", "CLASSIFY", "METHODS", "build_method", "list_methods"]
+__all__ = ["ANSWER", "CLASSIFY", "METHODS", "build_method", "family_of", "list_methods"]

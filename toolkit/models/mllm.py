@@ -100,23 +100,25 @@ class Mllm:
 
     def answer(
         self, questions: Sequence[Question], *, max_new_tokens: int = 16, batch_size: int = 8, notes: Notes | None = None,
-        **generate_kwargs: Any,
+        share_pictures: bool = True, **generate_kwargs: Any,
     ) -> list[Answer]:  # fmt: skip
         """One answer for every question, in order.
 
         Args:
             notes: called once after every ``generate``; gives one mapping for every row of that batch, for ``info["decision"]``.
+            share_pictures: encode a picture that several questions are about once. False gives every ``generate`` the pixels.
             generate_kwargs: for ``generate``; without any it is greedy, whatever the checkpoint's generation_config says.
         Returns: answers whose ``error`` is set where a picture cannot be read, a prompt is too long, or memory does not suffice for one
             question. ``info`` holds prompt_tokens, batch_size, stopped ("end" or "length"), and batch_halved_from where it was.
         Raises: UsageError, ModelConfigError: what is wrong concerns all questions.
         """
-        answers = dict(self.iter_answers(questions, max_new_tokens=max_new_tokens, batch_size=batch_size, notes=notes, **generate_kwargs))
+        common: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "share_pictures": share_pictures}
+        answers = dict(self.iter_answers(questions, notes=notes, **common, **generate_kwargs))
         return [answers[index] for index in range(len(questions))]
 
     def iter_answers(
         self, questions: Sequence[Question], *, max_new_tokens: int = 16, batch_size: int = 8, notes: Notes | None = None,
-        **generate_kwargs: Any,
+        share_pictures: bool = True, **generate_kwargs: Any,
     ) -> Iterator[tuple[int, Answer]]:  # fmt: skip
         """The same as a stream of (index of the question, answer), batch by batch as they get ready."""
         if max_new_tokens < 1:
@@ -132,7 +134,8 @@ class Mllm:
             if notes is not None:
                 notes()
 
-        for row, outcome, size in self._work(questions, batch_size, lambda index: max_new_tokens, generate, forget):
+        work = self._work(questions, batch_size, lambda index: max_new_tokens, generate, forget, share=share_pictures)
+        for row, outcome, size in work:
             answer = outcome if isinstance(outcome, Answer) else Answer(error=_sentence(outcome))
             yield row.index, answer if size == batch_size else replace(answer, info={**answer.info, "batch_halved_from": batch_size})
 
@@ -200,13 +203,13 @@ class Mllm:
 
     def _work(
         self, questions: Sequence[Question], batch_size: int, room: Callable[[int], int], call: Callable[[list[Row]], list[T]],
-        forget: Callable[[], None] = lambda: None, expand: Callable[[Row], list[Row]] = lambda row: [row],
+        forget: Callable[[], None] = lambda: None, expand: Callable[[Row], list[Row]] = lambda row: [row], share: bool = True,
     ) -> Iterator[tuple[Row, T | Exception, int]]:  # fmt: skip
         """Prepare, batch and call: (row, result, batch size in force). Where memory runs out the batch is halved for good.
 
         Args:
             room: index of a question -> tokens needed behind its prompt. expand: the rows to make of a prepared one.
-            forget: follows every call that failed.
+            forget: follows every call that failed. share: whether pictures of several questions are encoded once.
         """
         if batch_size < 1:
             raise UsageError(f"the batch size is {batch_size}; expected at least 1")
@@ -214,7 +217,7 @@ class Mllm:
         for stretch in self._preparer.stretches(_checked(questions), AHEAD * batch_size, room):
             yield from ((Row(failed.place, {}), failed.error, size) for failed in stretch if isinstance(failed, Failure))
             rows = [part for row in stretch if isinstance(row, Row) for part in expand(row)]
-            self._features.expect(rows)
+            self._features.expect(rows if share else [])
             queue = deque(batches(rows, size))
             while queue:
                 batch = queue.popleft()
@@ -369,7 +372,7 @@ def _identity_in_memory(module: Any, processor: Any) -> JSON:
     """Configuration, weights and processor as they are now. Weights on the disk are read in, one after the other."""
     state = module.state_dict()
     if any(value.device.type == "meta" for value in state.values() if isinstance(value, Tensor)):
-        from accelerate.utils import get_state_dict_offloaded_model
+        from accelerate.utils.modeling import get_state_dict_offloaded_model
 
         state = get_state_dict_offloaded_model(module)
     digest = hashlib.sha256()

@@ -6,8 +6,9 @@ image, and lose. Only words that the model finds plausible with the image can wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,6 +17,10 @@ from toolkit.methods.interventions.base import Intervention
 from toolkit.methods.interventions.branches import Call, Encodings, SecondBranch
 from toolkit.methods.interventions.decoding import check_fraction, contrasted
 from toolkit.methods.interventions.diffusion import alpha_bar, diffused, noise_like
+from toolkit.types import Answer, Question
+
+if TYPE_CHECKING:
+    from toolkit.models.base import Answerer
 
 __all__ = ["Vcd", "VcdConfig"]
 
@@ -68,6 +73,13 @@ class Vcd(Intervention):
     def attach(self, module: nn.Module) -> SecondBranch:
         return _NoisedBranch(module, self.config)
 
+    def answer(
+        self, answerer: Answerer, questions: Sequence[Question], *, max_new_tokens: int = 16, batch_size: int = 8, **generate_kwargs: Any
+    ) -> list[Answer]:
+        """See ``Intervention.answer``. Every question gets the pixels of its own: features that were encoded before have no noise."""
+        kwargs = {"share_pictures": False, **generate_kwargs}
+        return super().answer(answerer, questions, max_new_tokens=max_new_tokens, batch_size=batch_size, **kwargs)
+
 
 class _NoisedBranch(SecondBranch):
     def __init__(self, module: nn.Module, config: VcdConfig) -> None:
@@ -105,7 +117,10 @@ class _NoisedBranch(SecondBranch):
         if encoded.get("image") is not None:
             again = self._encodings.again(encoded["image"], lambda given: {**given, "pixel_values": self._noised({**kwargs, **given})})
             if again is None:
-                raise Refused("vcd needs the pixels, and the images were encoded before this call", hint="give pixel_values to generate")
+                raise Refused(
+                    "vcd needs the pixels, and the images were encoded before this call",
+                    hint="give pixel_values to generate; with an answerer share_pictures=False",
+                )
             return {**kwargs, "mm_encoder_outputs": {**encoded, "image": self._expanded(call, encoded["image"], again)}}
         if kwargs.get("input_ids") is None:
             raise Refused("vcd needs the pixels and got embeddings alone", hint="give input_ids and pixel_values")
