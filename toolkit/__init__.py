@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from toolkit.hooks import Captured, HookSession
     from toolkit.images import ArrayImage, BytesImage, FileImage, as_source, find_images, open_image
     from toolkit.methods import build_method, list_methods
+    from toolkit.methods.interventions.contrastive_attention import ContrastiveAttention
     from toolkit.models import list_models, load_encoder
     from toolkit.models.base import DualEncoder
     from toolkit.patching import PatchHandle, patch
@@ -40,6 +41,7 @@ _HOMES = {
     "toolkit.hooks": ("Captured", "HookSession"),
     "toolkit.images": ("ArrayImage", "BytesImage", "FileImage", "as_source", "find_images", "open_image"),
     "toolkit.methods": ("build_method", "list_methods"),
+    "toolkit.methods.interventions.contrastive_attention": ("ContrastiveAttention",),
     "toolkit.models": ("list_models", "load_encoder"),
     "toolkit.models.base": ("DualEncoder",),
     "toolkit.patching": ("PatchHandle", "patch"),

@@ -141,14 +141,16 @@ def layer_edit(masked: Tensor, config: ContrastiveAttentionConfig) -> LayerEdit 
     if config.rho == 0 or lam == 1:
         return None
     until, phase = effective(config)
-    common: Any = {"until": until, "phase": phase}
+    edit: dict[str, Any] = {"until": until, "phase": phase}
     if config.where == "logit_bias":
         # ln(0) is minus infinity: the key is hidden, by a mask and not by an addition in half precision.
         bias = math.log(lam) if lam > 0 else -math.inf
-        return LayerEdit(logit_bias=torch.zeros(masked.shape, device=masked.device).masked_fill_(masked, bias), **common)
+        edit["logit_bias"] = torch.zeros(masked.shape, device=masked.device).masked_fill_(masked, bias)
+        return LayerEdit(**edit)
     scale = torch.ones(masked.shape, device=masked.device).masked_fill_(masked, lam)
     field = {"residual": "residual_scale", "attn_input": "attn_input_scale", "kv": "kv_scale", "value": "value_scale"}[str(config.where)]
-    return LayerEdit(**{field: scale}, **common)
+    edit[field] = scale
+    return LayerEdit(**edit)
 
 
 def effective(config: ContrastiveAttentionConfig) -> tuple[str, str]:

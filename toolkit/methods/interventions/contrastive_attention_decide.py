@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.attention import View
 from toolkit.errors import Refused, UsageError
 from toolkit.methods.interventions.contrast import (
     contrast,
@@ -25,17 +26,7 @@ from toolkit.methods.interventions.contrastive_attention_layers import Layers
 from toolkit.regions import WHOLE, HeatGrid, merge_grids
 from toolkit.types import JSON
 
-__all__ = ["Decision", "View", "decide", "scope_groups"]
-
-
-class View(Protocol):
-    """One picture as the model sees it; see ``toolkit.attention.View``."""
-
-    image: int
-    kind: str
-    positions: Tensor
-    grid: tuple[int, int] | None
-    box: tuple[float, float, float, float] | None
+__all__ = ["Decision", "decide", "scope_groups"]
 
 
 @dataclass(frozen=True)

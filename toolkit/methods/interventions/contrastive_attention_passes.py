@@ -113,7 +113,7 @@ def _decisions(method: ContrastiveAttention, layers: Layers, answerer: Answerer,
     arguments: dict[str, Any] = dict(inputs)
     if config.query == "first_generated":
         # One step of decoding, whatever the first token is: the end token must not end it.
-        run, more = module.generate, {"max_new_tokens": 2, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}  # type: ignore[assignment]
+        run, more = module.generate, {"max_new_tokens": 2, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}
         arguments |= more
     else:
         session.stop_after(layers.late)
