@@ -15,9 +15,9 @@ DEFAULT_STEPS, BATCH, LR, SEED = 1400, 256, 1e-3, 0
 BAZAAR_ROWS, CAPTIONS_PER_ROW, CAPTIONS_PER_DRAW = 60_000, 16, 3
 VOCABULARY = 3072
 SHARES = (0.7, 0.3)  # Bazaar, EuroSAT
-REGION_STEPS, REGION_LR = 900, 5e-4
-REGION_WHOLE = (40, 40)  # whole photos of Bazaar and EuroSAT in a batch of the second stage
-REGION_GROUPS = (36, 40)  # pairs of twins, scenes
+REGION_STEPS, REGION_LR, REGION_CAPTIONS = 600, 5e-4, 2
+REGION_WHOLE = (28, 28)  # whole photos of Bazaar and EuroSAT in a batch of the second stage
+REGION_GROUPS = (28, 24)  # pairs of twins, scenes
 
 
 def main() -> None:
@@ -52,7 +52,9 @@ def main() -> None:
     clip = model.build(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     train.fit(clip, batches, arguments.work, steps=arguments.steps, batch_size=BATCH, lr=LR, seed=SEED, threads=arguments.threads)
     places = [regions.RegionPack.read(arguments.work / "twins", group=2), regions.RegionPack.read(arguments.work / "scenes", group=1)]
-    mixed = regions.RegionBatches(sources, REGION_WHOLE, places, REGION_GROUPS, captions=CAPTIONS_PER_DRAW, seed=SEED)
+    mixed = regions.RegionBatches(
+        sources, REGION_WHOLE, places, REGION_GROUPS, captions=REGION_CAPTIONS, seed=SEED, tokenizer=tokenizer
+    )
     second = {"steps": arguments.region_steps, "batch_size": 1, "lr": REGION_LR, "seed": SEED, "threads": arguments.threads}
     train.fit(clip, mixed, arguments.work / "regions", **second, trainer_class=train.RegionTrainer, save_steps=100)
     export.write(clip, tokenizer, arguments.out)

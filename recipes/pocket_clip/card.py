@@ -12,7 +12,7 @@ from toolkit.files import atomic_write_text
 CARD = Path(__file__).with_suffix(".md")
 
 
-def write(folder: Path, scores: Mapping[str, Mapping[str, Any]], *, steps: int, lr: float, seed: int, hours: str) -> Path:
+def write(folder: Path, scores: Mapping[str, Mapping[str, Any]], *, hours: str, **settings: float) -> Path:
     """Write README.md into the model folder from its config and the scores of ``evaluate``."""
     from safetensors import safe_open
 
@@ -26,10 +26,8 @@ def write(folder: Path, scores: Mapping[str, Mapping[str, Any]], *, steps: int, 
         parameters=parameters / 1e6,
         megabytes=(folder / "model.safetensors").stat().st_size / 1e6,
         vocabulary=json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"],
-        steps=steps,
-        lr=lr,
-        seed=seed,
         hours=hours,
+        **settings,
         rows=rows,
     )
     return atomic_write_text(folder / "README.md", text)

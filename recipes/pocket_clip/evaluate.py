@@ -14,7 +14,8 @@ from evals.bazaar.captions import attribute_caption, line_attribute_texts
 from evals.bazaar.lines import LINES
 from evals.tasks import get_task
 from recipes.pocket_clip import card
-from recipes.pocket_clip.__main__ import DEFAULT_STEPS, LR, SEED
+from recipes.pocket_clip.__main__ import DEFAULT_STEPS, LR, REGION_LR, REGION_STEPS, SEED
+from recipes.pocket_clip.probing import damage_scores
 from toolkit.files import atomic_write_json
 from toolkit.models import load_encoder
 from toolkit.models.base import DualEncoder
@@ -71,6 +72,7 @@ def main() -> None:
             encoder, "bazaar/lines-heldout", [list(line_attribute_texts(line)) for line in lines]
         ),
         "attribute caption retrieval recall@10 of 1000": retrieval(encoder),
+        **damage_scores(encoder),
     }
     for name in ("eurosat", "sign_digits", "fashion_mnist"):
         if folder := getattr(arguments, name):
@@ -79,7 +81,8 @@ def main() -> None:
     if arguments.out:
         atomic_write_json(arguments.out, result)
     if arguments.card:
-        card.write(arguments.card, result, steps=DEFAULT_STEPS, lr=LR, seed=SEED, hours=arguments.hours)
+        settings = {"steps": DEFAULT_STEPS, "lr": LR, "seed": SEED, "region_steps": REGION_STEPS, "region_lr": REGION_LR}
+        card.write(arguments.card, result, hours=arguments.hours, **settings)
 
 
 if __name__ == "__main__":

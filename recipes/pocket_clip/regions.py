@@ -10,6 +10,7 @@ of rows as in ``data.py``. The rows of a photo follow each other.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,11 +30,14 @@ from evals.bazaar.render import masks, render
 from evals.bazaar.scene import Placed, render_scene, scene, scene_masks
 from evals.bazaar.splits import is_heldout
 from evals.bazaar.streams import Stream
+from evals.bazaar.world import CATEGORIES
 from recipes.pocket_clip import data
 from recipes.pocket_clip.model import IMAGE_SIZE, PATCH
 
 TRAIN_SEED = 1
 CAPTIONS = 8
+TEXTS = 176  # of a region pack in a batch
+KINDS = tuple(DAMAGE_WORDS)
 TWINS, SCENES = 16_000, 24_000  # pairs, pictures
 BLOCK = 500
 SIDE = IMAGE_SIZE // PATCH
@@ -178,26 +182,38 @@ class RegionPack:
     row_image: np.ndarray
     row_weights: np.ndarray
     group: int
+    facts: dict[str, int]
+
+    def fact(self, name: str) -> int:
+        """The column of a fact; the last one, which no row has, if none of the pack's photos has it."""
+        return self.facts.get(name, -1)
 
     @classmethod
     def read(cls, folder: Path, *, group: int) -> RegionPack:
         pack = data.Pack.read(folder, flips=False)
-        return cls(pack, np.load(folder / "row_image.npy"), np.load(folder / "row_weights.npy", mmap_mode="r"), group)
+        empty = np.zeros((len(pack.row_facts), 1), dtype=bool)
+        pack = replace(pack, row_facts=np.hstack([pack.row_facts, empty]))
+        row_image, row_weights = np.load(folder / "row_image.npy"), np.load(folder / "row_weights.npy", mmap_mode="r")
+        return cls(pack, row_image, row_weights, group, json.loads((folder / "facts.json").read_text()))
 
 
 class RegionBatches:
     """A collator for the second stage: whole photos of the first stage's packs, and photos with their regions.
 
     A batch is ``pixels`` (B, 3, S, S), ``row_image`` (R,), ``row_weights`` (R, P) float (all 0: the whole photo), ``ids`` (T, L) and
-    ``positive`` (T, R). ``counts`` whole photos of each pack and ``groups`` groups of each region pack make one.
+    ``positive`` (T, R). ``counts`` whole photos of each pack and ``groups`` groups of each region pack make one. For the probe of
+    condition, the photos from ``probe_start`` on, as many as ``probe_kind`` has rows, are twins: ``probe_kind`` (N, P) is the number of the
+    damage at each patch (0: none), ``probe_category`` (N,) the category; and ``probe_ids`` (C + 1, 8, L) are texts, one set without a
+    noun and one a category, each of "undamaged", six kinds of damage and "damaged".
     """
 
     def __init__(
         self, packs: Sequence[data.Pack], counts: Sequence[int], regions: Sequence[RegionPack], groups: Sequence[int], *,
-        captions: int, seed: int,
+        captions: int, seed: int, tokenizer: PreTrainedTokenizerBase,
     ) -> None:  # fmt: skip
         self.whole = data.Batches(packs, [count / sum(counts) for count in counts], captions=captions, seed=seed)
         self.counts, self.regions, self.groups, self.captions, self.seed = counts, regions, groups, captions, seed
+        self.tokenizer = tokenizer
 
     def __call__(self, draws: Sequence[int]) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed + 1, int(draws[0])])
@@ -205,16 +221,28 @@ class RegionBatches:
         plain = len(first["pixels"])
         parts = [{**first, "row_image": torch.arange(plain), "row_weights": torch.zeros(plain, SIDE * SIDE)}]
         parts += [self._part(source, count, rng) for source, count in zip(self.regions, self.groups, strict=True)]
-        length = max(part["ids"].shape[1] for part in parts)
-        end = int(first["ids"][0, -1])
+        length = -(-max(part["ids"].shape[1] for part in parts) // 8) * 8  # few different shapes: the allocator's memory stays small
+        end = int(self.tokenizer.eos_token_id)
         starts = np.cumsum([0, *(len(part["pixels"]) for part in parts[:-1])])
         return {
+            "probe_start": torch.tensor(plain),
+            "probe_kind": parts[1]["kind"],
+            "probe_category": parts[1]["category"],
+            "probe_ids": self._probe_texts(int(draws[0])),
             "pixels": torch.cat([part["pixels"] for part in parts]),
             "row_image": torch.cat([part["row_image"] + int(start) for part, start in zip(parts, starts, strict=True)]),
             "row_weights": torch.cat([part["row_weights"] for part in parts]),
             "ids": torch.cat([F.pad(part["ids"], (0, length - part["ids"].shape[1]), value=end) for part in parts]),
             "positive": torch.block_diag(*(part["positive"].float() for part in parts)).bool(),
         }
+
+    def _probe_texts(self, draw: int) -> Tensor:
+        """(C + 1, 8, L) token ids."""
+        stream = Stream(self.seed, draw, 93)
+        texts = [text for noun in (None, *CATEGORIES) for text in probe_texts(noun, stream)]
+        ids = self.tokenizer(texts, padding="max_length", max_length=24, truncation=True).input_ids
+        found = torch.tensor(ids).reshape(len(CATEGORIES) + 1, len(KINDS) + 2, -1)
+        return torch.where(found == self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, found)
 
     def _part(self, source: RegionPack, count: int, rng: np.random.Generator) -> dict[str, Tensor]:
         pack = source.pack
@@ -223,16 +251,39 @@ class RegionBatches:
         starts, ends = np.searchsorted(source.row_image, images), np.searchsorted(source.row_image, images, side="right")
         rows = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
         owner = np.repeat(np.arange(len(images)), ends - starts)
-        which = np.stack([rng.choice(CAPTIONS, size=self.captions, replace=False) for _ in rows])
-        texts = np.unique(np.take_along_axis(pack.row_texts[rows], which, axis=1).ravel())
-        ids = pack.ids[texts].astype(np.int64)
-        used = int((ids != int(ids[0, -1])).sum(axis=1).max()) + 1
+        texts = np.unique(pack.row_texts[rows, rng.integers(0, CAPTIONS, size=(self.captions, len(rows)))])
+        texts = np.sort(rng.choice(texts, size=min(TEXTS, len(texts)), replace=False))
         pixels = torch.from_numpy(pack.pixels[images]).permute(0, 3, 1, 2).float().div_(255)
         gain = torch.from_numpy(rng.uniform(0.85, 1.15, (count, 1, 1, 1))).float().repeat_interleave(source.group, dim=0)
+        weights, facts_of = source.row_weights[rows], pack.row_facts[rows]
+        kind = np.zeros((len(images), SIDE * SIDE), dtype=np.int64)
+        for number, name in enumerate(KINDS, start=1):
+            for row in np.flatnonzero(facts_of[:, source.fact(f"damage:{name}")] & (weights.max(axis=1) > 0)):
+                kind[owner[row], weights[row] > 0] = number
+        category = np.zeros(len(images), dtype=np.int64)
+        for number, name in enumerate(CATEGORIES):
+            category[owner[facts_of[:, source.fact(f"category={name}")]]] = number
         return {
             "pixels": data.normalise((pixels * gain).clamp_(0, 1)),
             "row_image": torch.from_numpy(owner),
-            "row_weights": torch.from_numpy(source.row_weights[rows].astype(np.float32) / 255),
-            "ids": torch.from_numpy(ids[:, :used]),
-            "positive": torch.from_numpy(data.true_of(pack.text_facts[texts], pack.row_facts[rows])),
+            "row_weights": torch.from_numpy(weights.astype(np.float32) / 255),
+            "ids": torch.from_numpy(pack.ids[texts].astype(np.int64)),
+            "positive": torch.from_numpy(data.true_of(pack.text_facts[texts], facts_of)),
+            "kind": torch.from_numpy(kind),
+            "category": torch.from_numpy(category),
         }
+
+
+def probe_texts(noun: str | None, stream: Stream) -> list[str]:
+    """One text each for undamaged, every kind of damage, damaged; about a category or about nothing in particular."""
+    frame = "{}" if noun is None or stream.chance(0.3) else stream.choice(("a photo of {}", "a picture of {}", "a product photo of {}"))
+
+    def joined(text: str) -> str:
+        if noun is None:
+            return text
+        if text.startswith(("with", "in ", "no ", "a ", "the ", "like", "something", "nothing", "scratches", "scuff", "cracks")):
+            glue = "" if text.startswith(("with", "in ")) else "with "
+            return frame.format(f"a {noun} {glue}{text}")
+        return frame.format(f"a {text} {noun}")
+
+    return [joined(stream.choice(PERFECT)), *(joined(stream.choice(DAMAGE_WORDS[kind])) for kind in KINDS), joined(stream.choice(DAMAGED))]

@@ -56,9 +56,13 @@ class RegionTrainer(ClipTrainer):
         clip = getattr(model, "module", model)
         M.clamp_scale(clip)
         with self.accelerator.autocast():
-            rows = M.row_embeddings(clip, inputs["pixels"], inputs["row_image"], inputs["row_weights"])
+            tokens = M.token_embeddings(clip, inputs["pixels"])
             texts = M.text_embeddings(clip, inputs["ids"])
-        loss = M.multi_positive_loss(rows, texts, inputs["positive"], clip.logit_scale.exp())
+            probes = M.text_embeddings(clip, inputs["probe_ids"].flatten(0, 1)).unflatten(0, inputs["probe_ids"].shape[:2])
+        scale = clip.logit_scale.exp()
+        loss = M.multi_positive_loss(M.row_embeddings(tokens, inputs["row_image"], inputs["row_weights"]), texts, inputs["positive"], scale)
+        twins = tokens[inputs["probe_start"] : inputs["probe_start"] + len(inputs["probe_kind"])]
+        loss = loss + M.probe_loss(twins, inputs["probe_kind"], inputs["probe_category"], probes, scale)
         return (loss, {}) if return_outputs else loss
 
 
