@@ -79,7 +79,7 @@ def get_task(
 
         task = load_named(name, None if data is None else Path(data), given, templates, **_known_options(load_named, options, name))
         return replace(task, train=_with_places(name, task.classnames, task.train, task.spellings)) if task.train else task
-    raise unknown_name("task", name, list_tasks())
+    raise unknown_name("task", f"{kind}:" if place else name, list_tasks())
 
 
 def summarise_family(family: str, records: Sequence[SampleRecord], manifest: Mapping[str, Any]) -> dict[str, Metric]:

@@ -125,7 +125,7 @@ class _Pieces:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self.text, self.place)
-                if end < len(self.text) or self.ended:  # a number may go on behind the window
+                if end + 2 < len(self.text) or self.ended:  # a number may go on behind the window, by "." or "e+" and more
                     self.place = end
                     return value
             except (ValueError, RecursionError) as error:
