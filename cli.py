@@ -58,13 +58,26 @@ dtype_option = click.option("--dtype", default="auto", show_default=True, help="
 offline_option = click.option("--offline", is_flag=True, callback=_go_offline, help="Never touch the network: use what is on this machine.")
 pickle_option = click.option("--allow-pickle", is_flag=True, help="Also load .bin and .pt weights (still with weights_only).")
 method_options = click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method. Repeatable.")
+classnames_option = click.option(
+    "--classnames", type=click.Path(path_type=Path), help="A file with one class name a line, in the order of the labels."
+)
+DATA_OPTIONS = (
+    click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of the task, as size=256."),
+    click.option("--data", help="A local copy of the task's data: a folder or a file."),
+)
+SUPPORT_OPTIONS = (
+    click.option("--shots", type=click.IntRange(min=1), help="Labelled images a class for methods that learn from a few."),
+    click.option("--support", metavar="SPLIT", help="Where they come from: a split, folder:DIR, parquet:FILE, or none.  [default: train]"),
+    click.option("--draw-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which --shots are drawn."),
+)
 QUANTISE_OPTIONS = (
     click.option("--load-in-4bit", "bits4", is_flag=True, help="Quantise a language model's weights to 4 bits (NF4)."),
     click.option("--load-in-8bit", "bits8", is_flag=True, help="Quantise a language model's weights to 8 bits."),
 )
+device_map_option = click.option("--device-map", metavar="MAP", help="auto: spread a model that answers over all devices and the CPU.")
 ANSWERER_OPTIONS = (
     *QUANTISE_OPTIONS,
-    click.option("--device-map", metavar="MAP", help="auto: spread a model that answers over all devices and the CPU."),
+    device_map_option,
     click.option("--max-new-tokens", type=click.IntRange(min=1), help="Length of an answer.  [default: the task's]"),
 )
 MODEL_OPTIONS = (
@@ -176,18 +189,15 @@ def demo(output: Path, limit: int | None, model: str, device: str, as_json: bool
 @click.option("-m", "--model", default="", show_default="pocket-clip; pocket-llava for questions", help=MODELS)
 @click.option("--method", default="", show_default="zero-shot; plain for questions", help="A method: see `permafrost ls methods`.")
 @method_options
-@click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of the task, as size=256. Repeatable.")
-@click.option("--data", help="A local copy of the task's data: a folder or a file.")
-@click.option("--classnames", type=click.Path(path_type=Path), help="A file with one class name a line, in the order of the labels.")
+@options(*DATA_OPTIONS)
+@classnames_option
 @click.option("--template", "templates", multiple=True, metavar="TEXT", help='A sentence with {} for the class name. Repeatable.')
 @device_option
 @dtype_option
 @options(*ANSWERER_OPTIONS)
 @click.option("--batch-size", type=click.IntRange(min=1), show_default="32; 8 for questions", help="Images a forward pass.")
 @options(*MODEL_OPTIONS[3:])
-@click.option("--shots", type=click.IntRange(min=1), help="Labelled images a class for methods that learn from a few.")
-@click.option("--support", metavar="SPLIT", help="Where they come from: a split, folder:DIR, parquet:FILE, or none.  [default: train]")
-@click.option("--draw-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which --shots are drawn.")
+@options(*SUPPORT_OPTIONS)
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate so many samples, drawn by --seed.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random choice.")
 @click.option("--output", type=click.Path(path_type=Path), help="The run folder.  [default: runs/TASK-MODEL-METHOD-HASH]")
@@ -229,13 +239,10 @@ def eval_command(as_json: bool, **given: Any) -> None:
 @click.option("-t", "--task", required=True, help="The task whose classes and descriptions are compared.")
 @model_option
 @click.option("--method", default="classname-free", show_default=True, help="A method that explains itself.")
-@click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method. Repeatable.")
-@click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of the task, as size=256. Repeatable.")
-@click.option("--data", help="A local copy of the task's data: a folder or a file.")
+@method_options
+@options(*DATA_OPTIONS)
 @click.option("--sample", "samples", multiple=True, metavar="ID", help="A sample of the task, by id or number. Repeatable.")
-@click.option("--shots", type=click.IntRange(min=1), help="Labelled images a class to select descriptions by.")
-@click.option("--support", metavar="SPLIT", help="Where they come from: a split, folder:DIR, parquet:FILE, or none.  [default: train]")
-@click.option("--draw-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which --shots are drawn.")
+@options(*SUPPORT_OPTIONS)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw it; several images get numbers.")
 @model_options
 @json_option
@@ -311,20 +318,59 @@ def report(run: Path, others: tuple[Path, ...]) -> None:
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--scorer", "scorers", multiple=True, metavar="NAME", help="Score answers by this one, as vqa_official@1. Repeatable.")
 @json_option
-def score(run: Path, as_json: bool) -> None:
+def score(run: Path, scorers: tuple[str, ...], as_json: bool) -> None:
     """Compute the metrics of a run again from its samples.jsonl. No model is loaded and nothing is written.
 
     \b
-    Example:
+    Examples:
       permafrost score runs/ensemble --json
+      permafrost score runs/llava-vqav2 --scorer vqa_normalised --scorer vqa_evalai
     """
     from evals.console import print_results
     from evals.records import rescore
 
-    results = rescore(run)
+    results = rescore(run, scorers or None)
     _show(results, as_json, print_results, run, None)
     _finish(results["n_failed"])
+
+
+@cli.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("question")
+@click.option("-m", "--model", default="pocket-llava", show_default=True, help=ANSWERERS)
+@click.option("--method", default="plain", show_default=True, help="A method that answers: see `permafrost ls methods`.")
+@method_options
+@click.option("--plain", is_flag=True, help="Also answer without the method, to compare.")
+@click.option("--show", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw where it looked; several images get numbers.")
+@device_option
+@dtype_option
+@options(*QUANTISE_OPTIONS)
+@device_map_option
+@click.option("--max-new-tokens", type=click.IntRange(min=1), help="Length of an answer.  [default: 64]")
+@offline_option
+@pickle_option
+@json_option
+def answer(as_json: bool, **given: Any) -> None:
+    """Ask a frozen model a question about one image, or about several together.
+
+    \b
+    Examples:
+      permafrost answer photo.jpg "What colour is the mug?"
+      permafrost answer photo.jpg "Is the screen cracked?" --method contrastive-attention --plain --show maps.png
+      permafrost answer before.jpg after.jpg "What has changed?" -m hf:Qwen/Qwen2.5-VL-7B-Instruct --load-in-4bit --json
+    """
+    from evals.asking import AskRequest, ask
+    from evals.console import print_answers
+    from toolkit.config import parse_options
+    from toolkit.methods import build_method
+
+    given |= {"options": parse_options(given["options"]), "quantise": _bits(given)}
+    request = AskRequest(**given)
+    told = ask(request, load_answerer=_load_answerer, build_method=build_method)
+    failed = print_answers(told, as_json=as_json, several=request.plain)
+    _finish(failed)
 
 
 @cli.command()
@@ -390,36 +436,26 @@ def describe_command(classes: str, model: str, output: Path, run: Path | None, e
     Every answer is kept in OUTPUT.answers.jsonl, and the same command continues from there. Class names, repeats and what no
     photo shows are taken out.
     """
+    from evals.confusions import confused_names
     from evals.console import print_facts, progress_bar
     from evals.tasks.prompts import class_list
-    from toolkit.describe import DescribeOptions, describe
+    from toolkit.describe import DescribeOptions, describe, following_names, nearest_names
     from toolkit.models.language import load_language_model
 
     names, resume = class_list(classes), given.pop("resume")
     settings = {name: given.pop(name) for name in ("device", "dtype", "offline")} | {"quantise": given.pop("bits")}
     options = DescribeOptions(**given)
-    rivals = _rivals(names, options.rivals, run, encoder, settings["device"])
+    if run is not None:
+        rivals = confused_names(run, options.rivals, names)
+    elif encoder == "none":
+        rivals = following_names(names, options.rivals)
+    else:
+        rivals = nearest_names(_load_encoder(encoder, device=settings["device"]), names, options.rivals)
     writer = load_language_model(model, **settings)
     with progress_bar("describing") as progress:
         done = describe(writer, names, rivals, output, options, resume=resume, progress=progress)
     facts = {"pool": str(done.path), "answers": str(done.answers), "texts": sum(map(len, done.pool.values())), "removed": done.removed}
     _show(facts | {"classes without texts": done.empty}, as_json, print_facts)
-
-
-def _rivals(names: tuple[str, ...], count: int, run: Path | None, encoder: str, device: str) -> dict[str, list[str]]:
-    from toolkit.describe import following_names, nearest_names
-    from toolkit.errors import UsageError
-
-    if run is None:
-        from toolkit.models import load_encoder
-
-        return following_names(names, count) if encoder == "none" else nearest_names(load_encoder(encoder, device=device), names, count)
-    from evals.confusions import confused_names
-
-    found = confused_names(run, count)
-    if set(found) != set(names):
-        raise UsageError(f"{run} is of other classes", hint="its classes: " + ", ".join(list(found)[:5]))
-    return found
 
 
 @cli.command("ls")
@@ -438,18 +474,18 @@ def list_command(what: str, contains: str, folder: Path, as_json: bool) -> None:
     from evals.catalogue import catalogue
     from evals.console import print_rows
 
-    rows = _implementations(what) if what in ("models", "methods") else catalogue(what, folder)
+    rows = catalogue(what, folder, functools.partial(_implementations, what))
     _show([row for row in rows if contains.lower() in row["name"].lower()], as_json, print_rows)
 
 
-def _implementations(what: str) -> list[dict[str, Any]]:
+def _implementations(what: str) -> list[tuple[str, str, str | None]]:
+    """(name, family, where) of models and methods."""
+    from toolkit.methods import METHODS, family_of
+    from toolkit.models import list_models
+
     if what == "models":
-        from toolkit.models import list_models
-
-        return [{"name": name} for name in list_models()]
-    from toolkit.methods import METHODS
-
-    return [{"name": name, "implementation": place} for name, place in METHODS.items()]
+        return [(name, "answer" if name == "pocket-llava" else "classify", None) for name in list_models()]
+    return [(name, family_of(name), place) for name, place in METHODS.items()]
 
 
 @cli.command()
@@ -507,9 +543,8 @@ def doctor(output: Path, as_json: bool) -> None:
 @click.option("--mode", type=click.Choice(["selected", "assigned"]), default="selected", show_default=True, help="What is judged.")
 @click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this arm, beside those that the verdict needs. Repeatable.")
 @click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of classname-free, as k=5. Repeatable.")
-@click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of the task, as size=256. Repeatable.")
-@click.option("--data", help="A local copy of the task's data: a folder or a file.")
-@click.option("--classnames", type=click.Path(path_type=Path), help="A file with one class name a line, in the order of the labels.")
+@options(*DATA_OPTIONS)
+@classnames_option
 @model_options
 @click.option("--limit", type=click.IntRange(min=1), help="Test on so many samples, drawn by --seed.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random choice.")
@@ -563,10 +598,10 @@ def lint_pool(file: Path, classnames: Path | None, stop: tuple[str, ...], output
     Exit code 2 if there are errors: leaked names, classes without texts, texts that CLIP would cut.
     """
     from evals.console import print_lint
-    from toolkit.files import atomic_write_json, read_json
+    from toolkit.files import atomic_write_json, read_json, read_lines
     from toolkit.methods.descriptions.linter import DROPPED, clean, lint
 
-    names = None if classnames is None else [line.strip() for line in _lines_of(classnames) if line.strip()]
+    names = None if classnames is None else read_lines(classnames)
     pool = read_json(file)
     found = lint(pool, names, stop=stop)
     if output is not None:
@@ -576,14 +611,6 @@ def lint_pool(file: Path, classnames: Path | None, stop: tuple[str, ...], output
     _show(found.to_json(), as_json, print_lint, file)
     if any(hit.level == "error" for hit in found.hits):
         click.get_current_context().exit(2)
-
-
-def _lines_of(file: Path) -> list[str]:
-    from toolkit.errors import DataNotFound
-
-    if not file.is_file():
-        raise DataNotFound(f"there is no file {file}")
-    return file.read_text(encoding="utf-8").splitlines()
 
 
 @cli.group()

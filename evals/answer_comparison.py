@@ -9,7 +9,7 @@ import numpy as np
 
 from evals.records import Run, SampleRecord, metric_to_json, pair
 from toolkit.errors import UsageError
-from toolkit.stats import clustered_bootstrap, mcnemar_exact, mean_ci
+from toolkit.stats import clustered_bootstrap, holm, mcnemar_exact, mean_ci
 from toolkit.types import JSON, Metric
 
 RIGHT = 0.5  # a score from here on counts as right where right and wrong are counted; graded scores have no other border
@@ -34,7 +34,7 @@ def compare_answers(a: Run, b: Run, *, seed: int = 0) -> dict[str, JSON]:
 
     Returns: JSON with ``a``, ``b`` (who they are), ``n`` questions about ``images`` images, ``primary`` (the scorer that counts),
         ``scorers`` (name -> version, score of each run, difference with its interval, ``repaired``, ``broken``, exact McNemar p),
-        ``breakdown`` (type -> value -> the same for the primary scorer), ``changed`` (answers that read differently) and ``notes``.
+        ``breakdown`` (type -> value -> the same for the primary scorer, with ``mcnemar_p_holm``: of many types some differ by chance), ``changed`` (answers that read differently) and ``notes``.
         ``difference``, ``repaired``, ``broken`` and ``mcnemar_p`` are those of the primary scorer.
     Raises: UsageError: if the runs share no scorer; and what ``evals.records.pair`` raises.
     """
@@ -108,7 +108,9 @@ def _breakdown(a: Run, pairs: Pairs, scorer: str, seed: int) -> dict[str, JSON]:
                 groups.setdefault(value, []).append(row)
         order = sorted(groups, key=lambda value: (-len(groups[value]), value))
         if order:
-            found[kind] = {value: _compare(pairs, scorer, groups[value], seed) for value in order}
+            rows = [_compare(pairs, scorer, groups[value], seed) for value in order]
+            adjusted = holm([row["mcnemar_p"] for row in rows])
+            found[kind] = {value: row | {"mcnemar_p_holm": p} for value, row, p in zip(order, rows, adjusted, strict=True)}
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,28 @@ Row = dict[str, Any]
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 
 
-def catalogue(what: str, runs: Path) -> list[Row]:
-    """The rows of "tasks", "prompts" or "runs" (those below the folder ``runs``)."""
+ASKS = {"classify": "classes", "answer": "questions", "vqa": "questions"}
+
+
+def catalogue(what: str, runs: Path, implementations: Callable[[], Iterable[tuple[str, str, str | None]]]) -> list[Row]:
+    """The rows of "models", "methods", "tasks", "prompts" or "runs" (those below the folder ``runs``).
+
+    Args:
+        implementations: gives (name, family, where it is) of models or methods, which the harness does not know.
+    """
+    if what in ("models", "methods"):
+        rows = [{"name": name, "for": ASKS[family], "where": where} for name, family, where in implementations()]
+        return [{key: value for key, value in row.items() if value is not None} for row in rows]
     return list_runs(runs) if what == "runs" else {"tasks": list_tasks, "prompts": list_prompts}[what]()
 
 
 def list_tasks() -> list[Row]:
-    """One row a task; names that end in a colon take a place: ``folder:DIR``."""
+    """One row a task, and whether it asks for classes or asks questions; names that end in a colon take a place: ``folder:DIR``."""
+    from evals.tasks import BAZAAR_VQA, VQA
     from evals.tasks import list_tasks as names
 
-    return [{"name": name} for name in names()]
+    asking = {BAZAAR_VQA, *(f"{kind}:" for kind in VQA)}
+    return [{"name": name, "for": ASKS["vqa" if name in asking else "classify"]} for name in names()]
 
 
 def list_prompts() -> list[Row]:
@@ -44,7 +56,9 @@ def _rows(manifests: list[Path]) -> Iterator[Row]:
             results = read_json(path.parent / "results.json") if (path.parent / "results.json").exists() else {}
             if "task" not in manifest:  # another command's folder
                 continue
-            top1 = results.get("metrics", {}).get("top1", {}).get("value")
+            metrics = results.get("metrics", {})
+            primary = manifest.get("primary") or next(iter(metrics), None)
+            value = metrics.get(primary, {}).get("value")
             yield {
                 "name": str(path.parent),
                 "task": manifest["task"],
@@ -52,7 +66,8 @@ def _rows(manifests: list[Path]) -> Iterator[Row]:
                 "method": (manifest.get("method") or {}).get("name"),
                 "status": manifest.get("status"),
                 "n": results.get("n"),
-                "top1": None if top1 is None else round(top1, 4),
+                "metric": primary,
+                "value": None if value is None else round(value, 4),
             }
         except DataError as error:
             yield {"name": str(path.parent), "status": f"damaged: {error}"}

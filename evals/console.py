@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from evals.auditing import Audited
     from evals.demo import Demo
 
+MOST_TYPES = 16  # types of questions on one line; the report and results.json have all
 Progress = Callable[..., None]  # (done, total) or (done, total, failed)
 OURS = {"toolkit", "evals", "prompts", "cli"}
 CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
@@ -62,9 +64,14 @@ def print_results(results: Mapping[str, JSON], run: Path, report: Path | None) -
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
     table.add_column("n", justify="right")
+    versions = results.get("scorers") or {}
     for name, metric in results["metrics"].items():
-        table.add_row(name, number(metric["value"]), interval(metric["ci95"]), str(metric["n"]))
+        shown = f"{name}@{versions[name]}" if name in versions else name
+        table.add_row(shown, number(metric["value"]), interval(metric["ci95"]), str(metric["n"]))
     out.print(table)
+    for kind, groups in list((results.get("breakdown") or {}).items())[:1]:
+        cells = [f"{value} {number(metrics[results['primary']]['value'])}" for value, metrics in list(groups.items())[:MOST_TYPES]]
+        out.print(f"{kind.replace('_', ' ')}: {', '.join(cells)}", markup=False)
     failed = f", {results['n_failed']} failed (see samples.jsonl)" if results["n_failed"] else ""
     out.print(f"{results['n']} samples{failed}, {results['seconds']:.1f} s", markup=False)
     out.print(f"run: {run}", markup=False)
@@ -111,6 +118,9 @@ def print_comparison(comparison: Mapping[str, JSON]) -> None:
     """Both runs, their difference with its interval, and how sure it is."""
     from rich.table import Table
 
+    if comparison.get("family") == "vqa":
+        _print_answer_comparison(comparison)
+        return
     out = console()
     out.print(f"{comparison['task']}: paired comparison of {comparison['n']} samples", markup=False, style="bold")
     table = Table()
@@ -130,6 +140,42 @@ def print_comparison(comparison: Mapping[str, JSON]) -> None:
     out.print(f"exact McNemar p = {comparison['mcnemar_p']:.4g} ({alone})", markup=False)
     for note in comparison["notes"]:
         out.print(f"note: {note}", markup=False)
+
+
+def _print_answer_comparison(comparison: Mapping[str, JSON]) -> None:
+    """Every scorer, then every type of question by the scorer that counts."""
+    from rich.table import Table
+
+    out = console()
+    what = f"{comparison['n']} questions about {comparison['images']} images"
+    out.print(f"{comparison['task']}: paired comparison of {what}", markup=False, style="bold")
+    for letter in ("a", "b"):
+        who = comparison[letter]
+        out.print(f"{letter.upper()}: {who['path']} ({who['model']}, {(who['method'] or {}).get('name', '-')})", markup=False)
+    rows = [(f"{name}@{found['version']}", found) for name, found in comparison["scorers"].items()]
+    for kind, groups in comparison["breakdown"].items():
+        rows += [(f"{kind.replace('_', ' ')}: {value}", found) for value, found in list(groups.items())[:MOST_TYPES] if len(groups) > 1]
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "n", "A", "B", "B - A", "95 % interval", "repaired", "broken", "p (Holm)"):
+        table.add_column(column, justify="right" if column else "left", overflow="fold")
+    for name, found in rows:
+        difference = found["difference"]
+        numbers = (number(found["a"]["value"]), number(found["b"]["value"]), f"{difference['value']:+.4f}", signed(difference["ci95"]))
+        p = f"{found['mcnemar_p_holm']:.2g}" if "mcnemar_p_holm" in found else ""
+        table.add_row(name, str(found["n"]), *numbers, str(found["repaired"]), str(found["broken"]), p)
+    out.print(table)
+    alone = f"{comparison['repaired']} repaired, {comparison['broken']} broken by {comparison['primary']}"
+    out.print(f"exact McNemar p = {comparison['mcnemar_p']:.4g} ({alone}; {comparison['changed']} answers read differently)", markup=False)
+    for note in comparison["notes"]:
+        out.print(f"note: {note}", markup=False)
+
+
+def signed(ci95: Sequence[float] | None) -> str:
+    """
+    >>> signed([-0.1, 0.25]), signed(None)
+    ('-0.1000 to +0.2500', '-')
+    """
+    return "-" if ci95 is None else f"{ci95[0]:+.4f} to {ci95[1]:+.4f}"
 
 
 def print_audit(done: Audited) -> None:
@@ -182,6 +228,25 @@ def print_lint(found: Mapping[str, JSON], file: Path, most: int = 3) -> None:
         out.print(table)
     leaks = f"{found['leaks']} texts name a class" if found["leaks"] else "no text names a class"
     out.print(f"{leaks}; {'clean' if found['clean'] else 'not clean'}", markup=False)
+
+
+def print_answers(told: Iterable[Mapping[str, JSON]], *, as_json: bool, several: bool) -> int:
+    """Print each answer when it is there; the number of those that failed. JSON is one object, or a list for several."""
+    from evals.asking import lines
+
+    found, failed = [], 0
+    for each in told:
+        failed += each["error"] is not None
+        found.append(each)
+        if as_json:
+            continue
+        if each["error"] is not None:
+            say(f"error: {each['error']}")
+        else:
+            print("\n".join(lines(each, several)))  # noqa: T201
+    if as_json:
+        print(json.dumps(found if several else found[0], indent=2, ensure_ascii=False))  # noqa: T201
+    return failed
 
 
 def print_demo(demo: Demo) -> None:

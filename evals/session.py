@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evals.families import USUAL, check_fit
-from evals.records import EXPLAIN
+from evals.records import EXPLAIN, MANIFEST, samples_files
 from toolkit.config import to_json
 from toolkit.errors import ImageError, PermafrostError, UsageError
 from toolkit.files import atomic_write_bytes, atomic_write_json, read_json
@@ -155,13 +156,29 @@ def evaluate(
     (folder / EXPLAIN).unlink(missing_ok=True)  # of what was here before
     shard = None if place is None else (place.rank, place.world, place.barrier)
     start = partial(run, task, predict, out=folder, manifest=manifest, shard=shard, progress=progress)
-    start(resume=request.resume, limit=request.limit, seed=request.seed)
     first = place is None or place.rank == 0
+    with _no_empty_run(folder, first):
+        start(resume=request.resume, limit=request.limit, seed=request.seed)
     if request.report and first and hasattr(method, "explanations"):
         few = list(task.samples(min(request.limit or MOST_EXPLAINED, MOST_EXPLAINED), request.seed))
         atomic_write_json(folder / EXPLAIN, method.explanations(model, problem, few, batch_size=request.batch_size))
     report = write_run_report(folder, task=task) if request.report and first else None
     return Outcome(folder, read_json(folder / "results.json"), report, _images(task))
+
+
+@contextmanager
+def _no_empty_run(folder: Path, first: bool) -> Iterator[None]:
+    """A call that is refused before the first answer leaves no run folder behind where none was."""
+    known = (folder / MANIFEST).exists()
+    try:
+        yield
+    except PermafrostError:
+        if first and not known and not samples_files(folder):
+            for path in [folder / MANIFEST, *folder.glob(".lock*")]:
+                path.unlink(missing_ok=True)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        raise
 
 
 def _generation(request: EvalRequest, problem: ClassifyProblem | AnswerProblem) -> dict[str, JSON] | None:

@@ -19,7 +19,7 @@ PACKAGES = (
     "pillow", "safetensors", "pydantic", "rich", "jinja2", "matplotlib", "scipy", "filelock", "pyyaml", "huggingface_hub", "tokenizers",
 )  # fmt: skip
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-SHIPPED = ("pocket-clip",)
+SHIPPED = ("pocket-clip", "pocket-llava")
 VERIFIED_BYTES = 2**30  # a larger cache is checked by `permafrost cache verify` only: reading all of it takes minutes
 
 

@@ -62,6 +62,18 @@ def read_json(path: Where) -> JSON:
     return _parse(_read_bytes(Path(path)), str(path))
 
 
+def read_lines(path: Where) -> list[str]:
+    """The lines of a text file that are not blank, without white space around them.
+
+    Raises: DataNotFound: if it is not there. DataError: if it is not UTF-8.
+    """
+    try:
+        text = _read_bytes(Path(path)).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text file in UTF-8") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def append_jsonl(path: Where, records: Iterable[object], *, sync: bool = False) -> int:
     """Append one strict-JSON line a record; a torn last line, left by a killed writer, is cut off first.
 

@@ -105,6 +105,7 @@ def _line(kind: str, name: str, found: Mapping[str, Any], domain: figures.Interv
         "interval": interval,
         "repaired": found["repaired"],
         "broken": found["broken"],
+        "p": f"p = {p_value(found['mcnemar_p_holm'])}" if "mcnemar_p_holm" in found else "",
         "bar": figures.interval_bar(
             difference, None if ci is None else (ci[0], ci[1]), label=label, domain=domain, reference=0.0, ticks=ticks
         ),
