@@ -165,7 +165,7 @@ def _split(seed: int, count: int) -> tuple[VqaQuestion, ...]:
     chosen: list[VqaQuestion] = []
     for index in range(200 * count):
         here: set[str] = set()
-        every = questions(scene(index, seed))
+        every = [each for each in questions(scene(index, seed)) if taken[each.form] < quota[each.form]]
         # What is behind comes first: the form that lacks most, then its rarest answer.
         for asked in sorted(every, key=lambda each: (taken[each.form] / quota[each.form], answered[each.form, each.answer])):
             form, key = asked.form, (asked.form, asked.answer)

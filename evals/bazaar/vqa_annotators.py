@@ -92,7 +92,7 @@ _TAKEN_FOR: dict[str, tuple[str, ...]] = {
     "dent": ("stain", NOTHING),
     "stain": ("dent", NOTHING),
     "tear": ("stain", NOTHING),
-    "missing part": (NOTHING, "missing part", "scratch"),
+    "missing part": (NOTHING, "scratch"),
     "leather": ("plastic", "fabric"),
     "metal": ("plastic",),
     "fabric": ("leather", "denim"),

@@ -89,12 +89,14 @@ def hit_cells(mask: ArrayLike, grid: tuple[int, int], *, radius: float = 0.0, bo
     left, top, right, bottom = _box(box, pixels)
     y = top + (np.arange(grid[0]) + 0.5) * (bottom - top) / grid[0]
     x = left + (np.arange(grid[1]) + 0.5) * (right - left) / grid[1]
-    rows, columns = np.nonzero(pixels)
-    # Distance from a centre to a unit square, one axis at a time; grids and pictures are small enough to look at every pair.
+    rows, columns = np.arange(pixels.shape[0]), np.arange(pixels.shape[1])
     dy = np.maximum(np.maximum(rows - y[:, None], y[:, None] - rows - 1), 0.0)
     dx = np.maximum(np.maximum(columns - x[:, None], x[:, None] - columns - 1), 0.0)
-    reach = radius * radius + 1e-9  # centres are sums of fractions: forgive their rounding
-    return np.array([[bool((dy[i] ** 2 + dx[j] ** 2 <= reach).any()) for j in range(grid[1])] for i in range(grid[0])])
+    hits = np.zeros(grid, dtype=np.bool_)
+    for j in range(grid[1]):  # the nearest mask pixel within each row of pixels first, then over the rows
+        within = np.where(pixels, dx[j], np.inf).min(axis=1)
+        hits[:, j] = (dy**2 + within**2).min(axis=1) <= radius * radius + 1e-9  # centres are sums of fractions: forgive their rounding
+    return hits
 
 
 def _overlap(start: float, end: float, cells: int, pixels: int) -> Floats:
