@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Mapping
@@ -41,7 +42,8 @@ class ModelCall:
     @classmethod
     def of(cls, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
         """Raises: Refused: if there are no tokens in the call."""
-        arguments = dict(inspect.signature(type(model).forward).bind_partial(model, *args, **kwargs).arguments)
+        kind: Any = type(model)
+        arguments = dict(_signature(kind).bind_partial(model, *args, **kwargs).arguments)
         for value in list(arguments.values()):
             if isinstance(value, dict):
                 arguments |= {key: item for key, item in value.items() if key not in arguments}
@@ -58,6 +60,11 @@ class ModelCall:
         return cls(arguments, ids, embeds, tokens.shape[0], tokens.shape[1], seen, tokens.device)
 
 
+@functools.cache
+def _signature(kind: Any) -> inspect.Signature:
+    return inspect.signature(kind.forward)
+
+
 def build_prefill(call: ModelCall, model: Any, given: Tensor | None) -> Prefill:
     """The prompt of ``call``. ``given`` is the caller's own image mask. Raises: ShapeError, Refused."""
     config = model.config
@@ -65,10 +72,32 @@ def build_prefill(call: ModelCall, model: Any, given: Tensor | None) -> Prefill:
     for name in ("pixel_values", "image_patches"):
         if isinstance(call.arguments.get(name), Tensor):
             vision[f"{name}_shape"] = tuple(call.arguments[name].shape)
+    copies = 1
+    if not vision:
+        vision, prompts = _given_to_generate()
+        copies = call.batch // prompts if prompts and call.batch % prompts == 0 else 1
     return Prefill(
         batch=call.batch, length=call.tokens, input_ids=call.ids, attention_mask=_real_tokens(call), config=config, vision=vision,
-        image_mask=_image_mask(call, model, given),
+        image_mask=_image_mask(call, model, given), copies=copies,
     )  # fmt: skip
+
+
+def _given_to_generate() -> tuple[dict[str, Any], int]:
+    """Sizes and grids of images that the caller gave ``generate``, and the number of prompts that they belong to.
+
+    Newer versions of the library encode images before the first forward pass and keep what they were encoded from for themselves.
+    """
+    frame = sys._getframe(1)
+    for _ in range(_MOST_FRAMES):
+        if frame.f_code.co_name == "generate" and frame.f_globals.get("__name__") == "transformers.generation.utils":
+            given = frame.f_locals.get("kwargs") or {}
+            prompts = given.get("input_ids", frame.f_locals.get("inputs"))
+            vision = {name: given[name] for name in _VISION_INPUTS if given.get(name) is not None}
+            return vision, len(prompts) if isinstance(prompts, Tensor) else 0
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return {}, 0
 
 
 def _image_mask(call: ModelCall, model: Any, given: Tensor | None) -> Tensor:

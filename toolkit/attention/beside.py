@@ -7,14 +7,13 @@ for cross-attention.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from toolkit.attention.engine import Engine
-from toolkit.attention.registry import Call, base_name
+from toolkit.attention.registry import Call, base_name, modelling_of
 from toolkit.errors import Refused
 from toolkit.hooks import HookSession
 
@@ -39,11 +38,11 @@ class _Beside:
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         engine = self.engine
-        engine.check_running()
-        edits = engine.key_edits(self.layer)
         self.inputs = {}
-        if not edits and not engine.wants(self.layer):
+        if not engine.busy(self.layer):
             return None
+        engine.check_running(self.layer)
+        edits = engine.key_edits(self.layer)
         if args:
             kwargs = {"hidden_states": args[0], **kwargs}
             args = args[1:]
@@ -114,7 +113,7 @@ class _Beside:
         if inputs.get("position_embeddings") is None:
             return query, key
         cos, sin = inputs["position_embeddings"]
-        modelling = vars(sys.modules[type(self.module).__module__])
+        modelling = modelling_of(self.module)
         if cos.ndim == 4 and "apply_multimodal_rotary_pos_emb" in modelling:
             sections = self.module.config.rope_parameters["mrope_section"]
             rotate = partial(modelling["apply_multimodal_rotary_pos_emb"], mrope_section=sections)

@@ -38,18 +38,20 @@ class Engine:
         self.prefill: Prefill | None = None
         self.turns = Turns()
         self._total = 0  # tokens seen, those of the current call included
-        self._tokens = 0  # tokens of the current call
         self._steps = 0  # of decoding, the current one included; 0 in the prefill
         self._active: list[tuple[int, LayerEdit]] = []  # edits of this generation: (layer from which, edit)
         self._blocked: list[tuple[tuple[int, ...], Tensor, Tensor]] = []
         self._indices: dict[int, Tensor] = {}  # of each read, its query positions
+        self._attended: set[int] = set()  # layers of this prefill whose attention has been seen
+        self._busy: frozenset[int] = frozenset()  # layers whose attention this call has to look at
         self._asked: set[int] = set()  # layers whose edit functions have been asked in this prefill
         self._scales = HookSession(sites.model, sites=sites)  # hooks of this prefill only
         self._mask: tuple[Any, tuple[int, ...], Tensor] | None = None
 
     @property
     def running(self) -> bool:
-        return self.turns.running
+        """Whether this thread is in a forward pass of the model."""
+        return self.turns.mine
 
     @property
     def decides(self) -> bool:
@@ -71,12 +73,15 @@ class Engine:
         self._scales.close()
         self._scales = HookSession(self.sites.model, sites=self.sites)
         self._scales.__enter__()
-        self.prefill, self._total, self._tokens, self._steps = prefill, prefill.length, prefill.length, 0
-        self._active, self._mask, self._asked = [], None, set()
+        self.prefill, self._total, self._steps = prefill, prefill.length, 0
+        self._active, self._mask, self._asked, self._attended = [], None, set(), set()
         for rows in self.reads:
             rows._rows.clear()
         self._indices = {number: query_index(rows.query, prefill) for number, rows in enumerate(self.reads)}
-        self._blocked = [(layers, places(queries, prefill), places(keys, prefill)) for layers, queries, keys in self.blocks]
+        blocked = [(layers, places(queries, prefill), places(keys, prefill)) for layers, queries, keys in self.blocks]
+        self._blocked = [part for part in blocked if bool(part[2].any())]
+        first = min(self.edits, default=self.depth)  # an edit may reach all layers behind its own
+        self._busy = frozenset(range(self.depth) if self.returns_weights else {*self.used_layers(), *range(first, self.depth)})
 
     def step(self, call: ModelCall) -> None:
         """One more token. Raises: Refused: if it does not belong to the prompt that was seen last."""
@@ -89,27 +94,41 @@ class Engine:
                 f"{prefill.batch} rows and {self._total} tokens",
                 hint="generate from the whole prompt at once, one generation after the other",
             )
-        self._total, self._tokens, self._steps = self._total + 1, 1, self._steps + 1
+        self._total, self._steps = self._total + 1, self._steps + 1
+        if self._steps <= 2:
+            self._busy = self._busy_in_decoding()
+
+    def _busy_in_decoding(self) -> frozenset[int]:
+        """Layers that a step of decoding looks at; most often none, and decoding then costs nothing."""
+        if self.returns_weights:
+            return frozenset(range(self.depth))
+        first = [layer for rows in self.reads if rows.query == "first_generated" and self._steps == 1 for layer in rows.layers]
+        edited = [layer for layer in range(self.depth) if self.key_edits(layer)]
+        return frozenset([*first, *edited, *(layer for layers, _ in self.amplified for layer in layers)])
 
     def finish(self, stop: int | None, *, failed: bool) -> Prefill | None:
         """The end of a forward pass. Returns: the prefill, if this was one that succeeded. Raises: Refused, UsageError: without rows."""
-        was_running = self.running
+        if not self.turns.mine:
+            return None
         self.turns.give_back()
         self._mask = None
+        self._busy = frozenset(self.used_layers())
         if not self._steps:
             self._scales.close()
-        if failed or not was_running or self._steps or self.prefill is None:
+        if failed or self._steps or self.prefill is None:
             return None
-        for rows in self.reads:
-            missing = [layer for layer in rows.layers if layer not in rows] if rows.query != "first_generated" else []
-            if missing and stop is not None and missing[0] > stop:
-                raise UsageError(f"layer {missing[0]} is read, and the pass stops after layer {stop}", hint="stop later")
-            if missing:
-                raise Refused(
-                    f"layer {missing[0]} did not pass its attention through the registry of transformers",
-                    hint='use AttentionSession(model, backend="hook")',
-                )
+        self._check_all_came(stop)
         return self.prefill
+
+    def _check_all_came(self, stop: int | None) -> None:
+        """Every layer that was to be read or edited has been. Raises: Refused, UsageError."""
+        for layer in sorted(self.used_layers() - self._attended):
+            if stop is not None and layer > stop:
+                raise UsageError(f"layer {layer} is asked for, and the pass stops after layer {stop}", hint="stop later")
+            raise Refused(
+                f"layer {layer} did not pass its attention through the registry of transformers",
+                hint='use AttentionSession(model, backend="hook")',
+            )
 
     def close(self) -> None:
         self._scales.close()
@@ -159,7 +178,9 @@ class Engine:
     # --- An attention call
 
     def attend(self, layer: int, call: Call, proceed: Callable[[], Result]) -> Result:
-        prefill = self.check_running()
+        if layer not in self._busy:
+            return proceed()
+        prefill = self.check_running(layer)
         call.place(self.keys_of(call))
         edits = self.key_edits(layer)
         if edits:
@@ -174,13 +195,18 @@ class Engine:
             weights = call.weights(last[:, None]).to(output.dtype)
         return output, weights
 
-    def check_running(self) -> Prefill:
-        """The prefill. Raises: Refused: if nothing is known about the call that the decoder gets."""
+    def check_running(self, layer: int) -> Prefill:
+        """The prefill of a call of ``layer``. Raises: Refused: if nothing is known about the call that the decoder gets."""
         if not self.turns.mine or self.prefill is None:
             raise Refused(
                 "the decoder of a patched model was called by itself, or from another thread", hint="call the whole model, in one thread"
             )
+        self._attended.add(layer)
         return self.prefill
+
+    def busy(self, layer: int) -> bool:
+        """Whether this call has to look at ``layer``."""
+        return layer in self._busy
 
     def wants(self, layer: int) -> bool:
         """Whether a row of ``layer`` is read in this call."""
@@ -207,7 +233,7 @@ class Engine:
             if edit.logit_bias is not None and reaches and (self._steps == 0 or edit.phase != "prefill"):
                 found.append(KeyEdit(bias=edit.logit_bias, diagonal_exempt=edit.diagonal_exempt))
         for layers, queries, keys in self._blocked:
-            if layer in layers and bool(keys.any()):
+            if layer in layers:
                 found.append(KeyEdit(blocked=(queries, keys)))
         return found
 
@@ -239,7 +265,8 @@ class Engine:
                 continue
             else:
                 index = self._indices[number]
-            weights = call.weights(index.clamp(min=0))[..., : self._total]
+            # In place of -1 any real token does: a padded one sees nothing, and nothing times NaN is NaN.
+            weights = call.weights(torch.where(index >= 0, index, index.amax(-1, keepdim=True)))[..., : self._total]
             present = (index >= 0).to(weights.device, weights.dtype)
             mean = (
                 torch.einsum("bhqk,bq->bhk", weights, present / present.sum(-1, keepdim=True)) if index.shape[1] > 1 else weights[:, :, 0]

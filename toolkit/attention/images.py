@@ -45,96 +45,163 @@ def image_token_id(config: Any) -> int | None:
 
 
 def views_of_row(image_mask: Tensor, ids: Tensor | None, config: Any, vision: Mapping[str, Any]) -> list[list[View]]:
-    """The views of every row of ``image_mask`` (B, L). A row whose tokens do not fit to what is known of its images has an empty list."""
-    sizes = _sizes(config, vision)
+    """The views of every row of ``image_mask`` (B, L). A row whose tokens do not fit to what is known of its images has an empty list.
+
+    Args:
+        ids: (B, L), or None; models of Idefics' kind say by tokens between the tiles how these lie.
+        vision: image sizes and grids that the model was called with, for the images of the whole batch in order.
+    """
+    image_mask, ids = image_mask.cpu(), None if ids is None else ids.cpu()
+    sizes = _sizes_of_images(config, vision)
     rows: list[list[View]] = []
     start = 0
-    for mask in image_mask.cpu():
+    for row, mask in enumerate(image_mask):
         positions = mask.nonzero().flatten()
-        views, start = _split(positions, sizes, start)
-        rows.append(views)
+        if sizes is not None:
+            images = _images_of_row(sizes[start:], len(positions))
+            start += len(images)
+        else:
+            images = _equal_images(positions, None if ids is None else ids[row], config)
+        rows.append(_views(positions, images))
     return rows
 
 
 @dataclass(frozen=True)
 class _Part:
+    """Tokens of one image that belong together. ``after_row`` and ``at_end``: newline tokens behind each row, and behind the part."""
+
     kind: str
     tokens: int
     grid: tuple[int, int] | None
-    newline: bool = False
+    after_row: int = 0
+    at_end: int = 0
+    box: tuple[float, float, float, float] | None = WHOLE
 
 
-def _sizes(config: Any, vision: Mapping[str, Any]) -> tuple[list[tuple[_Part, ...]] | None, _Part | None]:
-    """The parts of every image of the batch in order, or the one part that all images have."""
+_Image = tuple[_Part, ...]
+
+
+def _views(positions: Tensor, images: list[_Image]) -> list[View]:
+    """The views of one row, or none if the images have another number of tokens than the row."""
+    if sum(part.tokens for image in images for part in image) != len(positions):
+        return []
+    views, used = [], 0
+    for number, image in enumerate(images):
+        for part in image:
+            taken = positions[used : used + part.tokens - part.at_end]
+            if part.after_row and part.grid is not None:
+                taken = taken.view(part.grid[0], part.grid[1] + part.after_row)[:, : part.grid[1]].flatten()
+            views.append(View(number, part.kind, taken, part.grid, part.box))
+            used += part.tokens
+    return views
+
+
+def _images_of_row(images: list[_Image], tokens: int) -> list[_Image]:
+    """The first images, as many as have ``tokens`` tokens."""
+    count = 0
+    while tokens > 0 and count < len(images):
+        tokens -= sum(part.tokens for part in images[count])
+        count += 1
+    return images[:count]
+
+
+def _sizes_of_images(config: Any, vision: Mapping[str, Any]) -> list[_Image] | None:
+    """The images of the whole batch, for models in which they differ in size; None for the others."""
     if vision.get("image_grid_thw") is not None:
         merge = int(getattr(config.vision_config, "spatial_merge_size", 1))
         return [
             tuple(_Part("whole", height // merge * (width // merge), (height // merge, width // merge)) for _ in range(time))
             for time, height, width in vision["image_grid_thw"].tolist()
-        ], None
-    if vision.get("image_sizes") is not None and getattr(config, "image_grid_pinpoints", None):
-        return [_any_resolution(config, int(height), int(width)) for height, width in vision["image_sizes"].tolist()], None
-    tokens = _tokens_of_an_image(config)
-    if tokens is None:
-        return None, None
-    side = math.isqrt(tokens)
-    grid = (side, side) if side * side == tokens and getattr(config, "qformer_config", None) is None else None
-    return None, _Part("whole", tokens, grid)
+        ]
+    if vision.get("image_sizes") is None or not getattr(config, "image_grid_pinpoints", None):
+        return None
+    sizes = vision["image_sizes"].tolist()
+    counts = vision["batch_num_images"].tolist() if vision.get("batch_num_images") is not None else [1] * len(sizes)
+    tiled = [count == 1 for count in counts for _ in range(count)]  # LLaVA-OneVision: several images are seen at low resolution only
+    return [_any_resolution(config, *size, tiled=split) for size, split in zip(sizes, tiled, strict=False)]
 
 
-def _tokens_of_an_image(config: Any) -> int | None:
-    """Tokens of one image, or of one tile."""
-    if getattr(config, "qformer_config", None) is not None:
-        return int(config.num_query_tokens)
-    if getattr(config, "scale_factor", None) and getattr(config, "vision_config", None) is not None:
-        return int((config.vision_config.image_size // config.vision_config.patch_size) ** 2 // config.scale_factor**2)
-    for name in ("mm_tokens_per_image", "image_seq_length"):
-        if isinstance(getattr(config, name, None), int):
-            return int(getattr(config, name))
-    vision = getattr(config, "vision_config", None)
-    size, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
-    return (size // patch) ** 2 if isinstance(size, int) and isinstance(patch, int) else None
-
-
-def _any_resolution(config: Any, height: int, width: int) -> tuple[_Part, ...]:
+def _any_resolution(config: Any, height: int, width: int, *, tiled: bool) -> _Image:
     """LLaVA-NeXT and LLaVA-OneVision: the image as a square, then the image at high resolution without its padding, a newline a row."""
     from transformers.image_processing_utils import select_best_resolution
 
     side = config.vision_config.image_size // config.vision_config.patch_size
+    if not tiled:
+        return (_Part("whole", side * side + 1, (side, side), at_end=1),)
     best_height, best_width = select_best_resolution((height, width), config.image_grid_pinpoints)
     rows, columns = best_height // config.vision_config.image_size * side, best_width // config.vision_config.image_size * side
-    if width / height > columns / rows:  # as wide as the grid: padding above and below is cut
-        kept = round(height * (columns / width), 7)
-        rows -= 2 * ((rows - int(kept)) // 2)
+    if width / height > columns / rows:  # as wide as the grid: the padding above and below has been cut
+        rows -= 2 * ((rows - int(round(height * (columns / width), 7))) // 2)
     else:
-        kept = round(width * (rows / height), 7)
-        columns -= 2 * ((columns - int(kept)) // 2)
-    aspect = getattr(config, "vision_aspect_ratio", "")
-    if aspect.startswith("anyres_max_"):
-        ratio = math.sqrt(rows * columns / (int(aspect.removeprefix("anyres_max_")) * side**2))
-        if ratio > 1.1:
-            rows, columns = int(rows // ratio), int(columns // ratio)
-    return _Part("base", side * side, (side, side)), _Part("detail", rows * (columns + 1), (rows, columns), newline=True)
+        columns -= 2 * ((columns - int(round(width * (rows / height), 7))) // 2)
+    most = str(getattr(config, "vision_aspect_ratio", "")).removeprefix("anyres_max_")
+    if most.isdigit():  # LLaVA-OneVision shrinks what has too many tokens
+        ratio = math.sqrt(rows * columns / (int(most) * side**2))
+        rows, columns = (int(rows // ratio), int(columns // ratio)) if ratio > 1.1 else (rows, columns)
+    return _Part("base", side * side, (side, side)), _Part("detail", rows * (columns + 1), (rows, columns), after_row=1)
 
 
-def _split(positions: Tensor, sizes: tuple[list[tuple[_Part, ...]] | None, _Part | None], start: int) -> tuple[list[View], int]:
-    """The views of one row, and the number of the first image that belongs to the next row."""
-    images, part = sizes
-    total = len(positions)
-    if images is None:
-        if part is None or total % part.tokens:
-            return [], start
-        images, start = [(part,)] * (total // part.tokens), 0
-    views: list[View] = []
-    used = image = 0
-    while used < total and start + image < len(images):
-        for piece in images[start + image]:
-            taken = positions[used : used + piece.tokens]
-            if len(taken) < piece.tokens:
-                return [], start + image + 1
-            if piece.newline and piece.grid is not None:
-                taken = taken.view(piece.grid[0], piece.grid[1] + 1)[:, :-1].flatten()
-            views.append(View(image, piece.kind, taken, piece.grid, WHOLE))
-            used += piece.tokens
-        image += 1
-    return (views if used == total else []), start + image
+def _equal_images(positions: Tensor, ids: Tensor | None, config: Any) -> list[_Image]:
+    """The images of one row, for models in which each image, or each tile of one, has the same number of tokens."""
+    tokens = _tokens_of_a_picture(config)
+    if tokens is None or len(positions) % tokens:
+        return []
+    side = math.isqrt(tokens)
+    grid = (side, side) if side * side == tokens and getattr(config, "qformer_config", None) is None else None
+    starts = positions[::tokens].tolist()
+    if getattr(config, "scale_factor", None):
+        groups = _idefics_groups(starts, tokens, ids)
+    elif getattr(config, "downsample_ratio", None):  # InternVL: the tiles of an image stand together, and so does its thumbnail
+        groups = []
+        for start in starts:
+            if groups and groups[-1][0][-1] + tokens == start:
+                groups[-1][0].append(start)
+            else:
+                groups.append([[start]])
+    else:
+        groups = [[[start]] for start in starts]
+    return [_tiles(rows, tokens, grid, known=bool(getattr(config, "scale_factor", None))) for rows in groups]
+
+
+def _tiles(rows: list[list[int]], tokens: int, grid: tuple[int, int] | None, *, known: bool) -> _Image:
+    """One image from the rows of its tiles; the last tile of all is the whole image, if there is more than one."""
+    if sum(map(len, rows)) == 1:
+        return (_Part("whole", tokens, grid),)
+    tiles = [(row, column) for row, line in enumerate(rows) for column in range(len(line))][:-1]
+    high, wide = tiles[-1][0] + 1, max(column for _, column in tiles) + 1
+    known = known and len(tiles) == high * wide
+    boxes = [(column / wide, row / high, (column + 1) / wide, (row + 1) / high) if known else None for row, column in tiles]
+    return (*(_Part("tile", tokens, grid, box=box) for box in boxes), _Part("base", tokens, grid))
+
+
+def _idefics_groups(starts: list[int], tokens: int, ids: Tensor | None) -> list[list[list[int]]]:
+    """Images -> rows of tiles -> where the tile begins, from what stands between the tiles of Idefics 3 and SmolVLM.
+
+    Tiles of a row have an opening token and their name between them; a row ends with a newline before these. What follows the
+    whole image begins with its closing token, which is the opening one.
+    """
+    groups: list[list[list[int]]] = []
+    for number, start in enumerate(starts):
+        between = [] if number == 0 or ids is None else ids[starts[number - 1] + tokens : start].tolist()
+        opening = None if ids is None or start < 2 else int(ids[start - 2])
+        if not between or (between[0] == opening and len(between) > 2):
+            groups.append([[start]])
+        elif len(between) == 2:
+            groups[-1][-1].append(start)
+        else:
+            groups[-1].append([start])
+    return groups
+
+
+def _tokens_of_a_picture(config: Any) -> int | None:
+    """Tokens of one image, or of one tile."""
+    if getattr(config, "qformer_config", None) is not None:
+        return int(config.num_query_tokens)
+    vision = getattr(config, "vision_config", None)
+    size, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
+    if getattr(config, "scale_factor", None) and isinstance(size, int) and isinstance(patch, int):
+        return (size // patch) ** 2 // int(config.scale_factor) ** 2
+    for name in ("mm_tokens_per_image", "image_seq_length"):
+        if isinstance(getattr(config, name, None), int):
+            return int(getattr(config, name))
+    return (size // patch) ** 2 if isinstance(size, int) and isinstance(patch, int) else None

@@ -30,6 +30,7 @@ class Prefill:
         image_mask: (B, L) bool, True where a token of an image stands. Positions are absolute: they hold for keys of later steps too.
         vision: what else the model was called with and is small: image sizes and grids, and the shape of the pixels.
         config: the model's configuration.
+        copies: rows that stand side by side for each prompt that ``vision`` is about: beams and returned sequences.
         rows_done: layers of which a row has been read so far.
         notes: facts that a result record should hold, for example that a layer ran through another kernel.
     """
@@ -41,6 +42,7 @@ class Prefill:
     image_mask: Tensor
     vision: Mapping[str, Any] = field(default_factory=dict)
     config: Any = None
+    copies: int = 1
     notes: dict[str, Any] = field(default_factory=dict)
     _views: list[list[View]] | None = None
 
@@ -59,7 +61,9 @@ class Prefill:
     def views(self) -> list[list[View]]:
         """Per row, the pictures as the model sees them, in the order of the tokens: whole images, tiles, grids of any-resolution models."""
         if self._views is None:
-            self._views = views_of_row(self.image_mask, self.input_ids, self.config, self.vision)
+            ids = None if self.input_ids is None else self.input_ids[:: self.copies]
+            views = views_of_row(self.image_mask[:: self.copies], ids, self.config, self.vision)
+            self._views = [row for row in views for _ in range(self.copies)]
         return self._views
 
     def question_index(self) -> Tensor:

@@ -8,7 +8,7 @@ because the registries cannot forget; without a session the function does nothin
 
 from __future__ import annotations
 
-import sys
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ from toolkit.attention.rows import Keys, at_keys, attention_logits, mix_values, 
 from toolkit.errors import Refused
 from toolkit.hooks import is_aside
 
-__all__ = ["Call", "Watcher", "allow_compiling", "base_function", "base_name", "forbid_compiling", "unwatch", "watch"]
+__all__ = ["Call", "Watcher", "allow_compiling", "base_function", "base_name", "forbid_compiling", "modelling_of", "unwatch", "watch"]
 
 PREFIX = "permafrost-"
 _UNKNOWN = {
@@ -181,7 +181,7 @@ def base_name(implementation: str | None) -> str:
 
 def base_function(module: nn.Module, base: str) -> Function:
     """The attention function that the modelling code of ``module`` would call for ``base``."""
-    modelling = vars(sys.modules[type(module).__module__])
+    modelling = modelling_of(module)
     if base == "eager":
         eager: Function | None = modelling.get("eager_attention_forward")
         if eager is None:
@@ -191,6 +191,12 @@ def base_function(module: nn.Module, base: str) -> Function:
 
     function: Function = modelling.get("ALL_ATTENTION_FUNCTIONS", ALL_ATTENTION_FUNCTIONS)[base]
     return function
+
+
+def modelling_of(module: nn.Module) -> dict[str, Any]:
+    """The names that the code of ``module`` sees: also where a class inherits its forward from another modelling file."""
+    names: dict[str, Any] = inspect.unwrap(type(module).forward).__globals__
+    return names
 
 
 def _register(implementation: str | None) -> str:

@@ -76,26 +76,32 @@ def visible_keys(mask: Tensor | None, index: Tensor, key_length: int, keys: Keys
         index: (B, Q) long, query rows.
     Returns: (B, 1 or H, Q, L_k) float32.
     """
-    batch, rows = index.shape
-    places = torch.arange(key_length, device=index.device) + keys.first_key
-    queries = (index + keys.first_query)[:, :, None]
-    if mask is not None and mask.ndim == 4:
-        picked = mask.expand(batch, -1, -1, -1)[torch.arange(batch, device=index.device)[:, None], :, index].transpose(1, 2)
-        picked = picked[..., :key_length]
-        if picked.dtype != torch.bool:
-            return picked.float()
-        allowed = picked
-    else:
-        allowed = (places < keys.seen).expand(batch, 1, rows, key_length)
-        if keys.causal:
-            allowed = allowed & (places <= queries)[:, None]
-        if mask is not None:
-            real = mask.bool()[:, -key_length:]
-            real = torch.nn.functional.pad(real, (0, key_length - real.shape[1]))
-            allowed = allowed & real[:, None, None]
-        if keys.window is not None:
-            allowed = allowed & (places > queries - keys.window)[:, None]
+    if mask is not None and mask.ndim == 4 and mask.dtype != torch.bool:
+        return _picked(mask, index, key_length).float()
+    allowed = _allowed(mask, index, key_length, keys)
     return torch.zeros(allowed.shape, device=index.device).masked_fill_(~allowed, -math.inf)
+
+
+def _picked(mask: Tensor, index: Tensor, key_length: int) -> Tensor:
+    """Rows ``index`` (B, Q) of a 4-D mask: (B, 1 or H, Q, L_k)."""
+    batch = torch.arange(index.shape[0], device=index.device)[:, None]
+    return mask.expand(index.shape[0], -1, -1, -1)[batch, :, index].transpose(1, 2)[..., :key_length]
+
+
+def _allowed(mask: Tensor | None, index: Tensor, key_length: int, keys: Keys) -> Tensor:
+    """(B, 1 or H, Q, L_k) bool, for masks that are not numbers."""
+    if mask is not None and mask.ndim == 4:
+        return _picked(mask, index, key_length)
+    places = torch.arange(key_length, device=index.device) + keys.first_key
+    queries = (index + keys.first_query)[:, None, :, None]
+    allowed = places < keys.seen
+    allowed = allowed & (places <= queries) if keys.causal else allowed.expand(*queries.shape[:3], key_length)
+    if keys.window is not None:
+        allowed = allowed & (places > queries - keys.window)
+    if mask is not None:
+        real = mask.bool()[:, -key_length:]
+        allowed = allowed & torch.nn.functional.pad(real, (0, key_length - real.shape[1]))[:, None, None]
+    return allowed
 
 
 def add_to_mask(mask: Tensor | None, edits: list[KeyEdit], query: Tensor, key_length: int, keys: Keys) -> Tensor:
@@ -131,12 +137,12 @@ def add_to_mask(mask: Tensor | None, edits: list[KeyEdit], query: Tensor, key_le
             if edit.diagonal_exempt:
                 hidden.diagonal(keys.first_query - keys.first_key, -2, -1).zero_()
             result.masked_fill_(hidden, lowest)
-    if mask is not None and mask.ndim == 4:
-        mask = mask[..., :key_length]
-        forbidden = ~mask if mask.dtype == torch.bool else None
-        return result.masked_fill(forbidden, lowest) if forbidden is not None else (result + mask.to(query.dtype)).clamp_(min=lowest)
-    index = torch.arange(rows, device=query.device).expand(1 if mask is None else batch, -1)
-    return result.masked_fill_(visible_keys(mask, index, key_length, keys) == -math.inf, lowest)
+    if mask is None or mask.ndim == 2:
+        index = torch.arange(rows, device=query.device).expand(1 if mask is None else batch, -1)
+        return result.masked_fill_(_allowed(mask, index, key_length, keys).logical_not(), lowest)
+    mask = mask[..., :key_length]
+    result = result.expand(-1, mask.shape[1], -1, -1).contiguous()  # the same tensor for the usual mask, that all heads share
+    return result.masked_fill_(~mask, lowest) if mask.dtype == torch.bool else result.add_(mask).clamp_(min=lowest)
 
 
 def at_keys(values: Tensor, places: Tensor, *, fill: bool = False) -> Tensor:

@@ -29,7 +29,9 @@ class Turns:
         """Begin a forward pass, of a prompt or of a step of decoding. Raises: Refused."""
         me = threading.get_ident()
         with self._lock:
-            if self.running and self._thread != me:
+            # A thread that has ended, by an interrupt for example, is not running any more.
+            alive = self._thread in {thread.ident for thread in threading.enumerate()}
+            if self.running and self._thread != me and alive:
                 raise Refused(
                     "this patched model is running in another thread", hint="one model per thread, or one generation after the other"
                 )
@@ -41,8 +43,9 @@ class Turns:
             self.running, self._thread = True, me
 
     def give_back(self) -> None:
-        """The forward pass is over."""
-        self.running = False
+        """The forward pass of this thread is over. Of another thread: nothing happens, it is still running."""
+        if self._thread == threading.get_ident():
+            self.running = False
 
     def reset(self) -> None:
         """No generation any more."""
