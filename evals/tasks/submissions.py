@@ -73,5 +73,8 @@ def write_submission(run: str | Path, out: str | Path | None = None, *, normalis
         raise UsageError(f"{run} is of data that nobody hands in answers for", hint=f"formats: {', '.join(FORMATS)}")
     if found.results is None:
         raise DataError(f"{run} is not finished", hint="run the same command again")
+    wanted = found.manifest.get("questions")
+    if wanted is not None and len(found.samples) < int(wanted):
+        raise DataError(f"{run} has {len(found.samples)} of {wanted} questions, and servers want all of them", hint="run without --limit")
     rows = submission_rows(str(form), found.samples, normalise=normalise)
     return atomic_write_json(Path(run) / SUBMISSION if out is None else out, rows)

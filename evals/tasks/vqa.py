@@ -37,6 +37,7 @@ class VqaTask:
         prompt: what stands around the questions.
         breakdowns: keys of ``meta`` by which scores are also given.
         submission: name of the format in which answers without public references are handed in, if the set has one.
+        about: what the manifest of a run also says of the task.
     """
 
     name: str
@@ -115,7 +116,7 @@ class VqaTask:
         """The submission of a split without public answers; none while an answer is missing, since a failure is not an empty answer."""
         if self.submission is None or self.scored:
             return {}
-        complete = all(record.prediction is not None for record in records)
+        complete = len(records) == len(self.items) and all(record.prediction is not None for record in records)
         return {SUBMISSION: submission_rows(self.submission, records) if complete else None}
 
     def data_fingerprint(self) -> str:
@@ -139,6 +140,7 @@ class VqaTask:
             "primary": self.metrics[0] if self.scored else None,
             "breakdowns": list(self.breakdowns),
             "submission": None if self.scored else self.submission,
+            "questions": len(self.items),
             "metrics": list(self.metrics),
             **self.about,
         }

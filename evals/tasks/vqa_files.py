@@ -42,13 +42,14 @@ def stream_rows(path: Path, key: str | None) -> Iterator[tuple[str, Any]]:
 
     Raises: DataNotFound: if there is no such file. DataError: if it is not JSON, or holds no such list.
     """
+    where = f"{path}, "
     with _Pieces(path) as pieces:
         first = pieces.peek()
         if key is None:
             if first != "[":
                 raise DataError(f"{path} must be a list of questions")
             for index, row in enumerate(pieces.elements()):
-                yield f"{path}, [{index}]", row
+                yield f"{where}[{index}]", row
             return
         if first != "{":
             raise DataError(f"{path} must be an object with a list {key!r}")
@@ -57,7 +58,7 @@ def stream_rows(path: Path, key: str | None) -> Iterator[tuple[str, Any]]:
                 if pieces.peek() != "[":
                     raise DataError(f"{path}: {key!r} must be a list")
                 for index, row in enumerate(pieces.elements()):
-                    yield f"{path}, {key}[{index}]", row
+                    yield f"{where}{key}[{index}]", row
                 return
             pieces.value()
     raise DataError(f"{path} has no list {key!r}")

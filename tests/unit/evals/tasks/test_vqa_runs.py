@@ -195,6 +195,14 @@ def test_a_finished_split_without_answers_leaves_the_file_to_hand_in(tmp_path: P
         rescore(out)
 
 
+def test_a_part_of_a_split_is_not_handed_in(tmp_path: Path) -> None:
+    task = get_task(f"vizwiz:{make.vizwiz(tmp_path / 'data', 'test', truth=False)}:test")
+    run(task, parrot(right), out=tmp_path / "run", manifest=MANIFEST, limit=3)
+    assert not (tmp_path / "run" / "submission.json").exists()
+    with pytest.raises(DataError, match="has 3 of 5 questions, and servers want all of them"):
+        write_submission(tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("form", "rows"),
     [
