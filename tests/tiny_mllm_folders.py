@@ -93,7 +93,7 @@ def tokenizer(family: str = "llava", **settings: Any) -> Any:
         built.post_processor = processors.TemplateProcessing(single=single, special_tokens=[(specials[tiny.BOS], tiny.BOS)])
     return PreTrainedTokenizerFast(
         tokenizer_object=built, pad_token=specials[tiny.PAD], bos_token=specials[tiny.BOS], eos_token=specials[tiny.EOS],
-        padding_side="left", extra_special_tokens=_named(family, specials), **settings,
+        extra_special_tokens=_named(family, specials), **{"padding_side": "left", **settings},
     )  # fmt: skip
 
 
@@ -148,7 +148,8 @@ def processor(family: str) -> Any:
     if family == "gemma3":
         return hf.Gemma3Processor(hf.Gemma3ImageProcessor(size=side), image_seq_length=9, **common)
     if family == "instructblip":
-        return hf.InstructBlipProcessor(hf.BlipImageProcessor(size=side), words, tokenizer("llava"), num_query_tokens=8)
+        questions = tokenizer("llava", padding_side="right")
+        return hf.InstructBlipProcessor(hf.BlipImageProcessor(size=side), words, questions, num_query_tokens=8)
     images = hf.MllamaImageProcessor(size=side, max_image_tiles=1)
     return hf.MllamaProcessor(images, **common)
 

@@ -18,6 +18,7 @@ from toolkit.errors import DependencyMissing, ModelConfigError, UsageError
 from toolkit.sites import Site, known_sites, path_of
 
 BITS = (4, 8)
+_PACKED_ROWS, _PACKED_COLUMNS = 32, 64
 _KINDS = {4: "Linear4bit", 8: "Linear8bitLt"}
 
 
@@ -72,6 +73,16 @@ def plan(model: nn.Module, bits: int, compute_dtype: torch.dtype = torch.float32
     kept = [name for name in linear if not _is_below(name, blocks)]
     skip = sorted({_topmost(name, blocks) for name in kept})
     return QuantSpec(bits, tuple(skip), targets, compute_dtype)
+
+
+def settle(model: nn.Module) -> None:
+    """Keep bitsandbytes from failing on the CPU: where the processor has bfloat16 dot products it repacks 4-bit weights at the first
+    call, in blocks that not every width can be cut into; layers of such widths are told to compute the ordinary way.
+    """
+    layers: list[Any] = [module for module in model.modules() if type(module).__name__ == _KINDS[4]]
+    for layer in layers:
+        if layer.out_features % _PACKED_ROWS or layer.in_features % _PACKED_COLUMNS:
+            layer.support_avx512bf16_for_cpu = False
 
 
 def audit(model: nn.Module, spec: QuantSpec) -> dict[str, int]:

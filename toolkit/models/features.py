@@ -28,20 +28,21 @@ class SharedFeatures:
     """
 
     def __init__(self, module: Any, image_token_id: int | None) -> None:
-        encode = getattr(module.base_model, "get_image_features", None)
-        takes = "mm_encoder_outputs" in inspect.signature(module.forward).parameters
-        self._encode = encode if takes and image_token_id is not None else None
-        self._keys = tuple(inspect.signature(encode).parameters) if encode is not None else ()
+        self._module = module
         self._token = -1 if image_token_id is None else image_token_id
+        encode = getattr(module.base_model, "get_image_features", None)
+        self._keys = tuple(inspect.signature(encode).parameters) if encode is not None else ()
+        self.possible = "mm_encoder_outputs" in inspect.signature(type(module).forward).parameters and image_token_id is not None
+        self.possible &= "pixel_values" in self._keys and not any(key.startswith("qformer") for key in self._keys)
         self._shared: set[tuple[str, ...]] = set()
+        self._kind: Any = None
+        self._shape: tuple[int, ...] = ()
         self._held: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
-        if any(key.startswith("qformer") for key in self._keys):
-            self._encode = None
 
     def expect(self, rows: Sequence[Row]) -> None:
         """Say which rows are to come."""
         self.clear()
-        if self._encode is not None:
+        if self.possible:
             counts = Counter(row.pictures for row in rows if row.pictures)
             self._shared = {pictures for pictures, count in counts.items() if count > 1}
 
@@ -56,14 +57,12 @@ class SharedFeatures:
             batch: (rows, keys) -> those inputs of these rows, on the model's device.
         Raises: ValueError: features and placeholders differ in number, in the words of the library.
         """
-        if self._encode is None or not any(row.pictures in self._shared for row in rows):
+        if not any(row.pictures in self._shared for row in rows):
             return None
         # what is not shared is encoded along with the rest, held for this batch only
         missing = {row.pictures: row for row in rows if row.pictures not in self._held}
         if missing:
             self._held |= self._features(list(missing.values()), batch)
-        if self._shape is None:
-            return None
         made = self._join([self._held[row.pictures] for row in rows])
         for pictures in [key for key in self._held if key not in self._shared]:
             del self._held[pictures]
@@ -71,9 +70,8 @@ class SharedFeatures:
 
     def _features(self, rows: list[Row], batch: Batch) -> dict[tuple[str, ...], tuple[Tensor, ...]]:
         """For each row the features of all its pictures, one (tokens, D) tensor for each kind of feature."""
-        assert self._encode is not None
         inputs = batch(rows, [key for key in self._keys if key in rows[0].data])
-        made = self._encode(**inputs, return_dict=True)
+        made = self._module.base_model.get_image_features(**inputs, return_dict=True)
         kinds = [made.pooler_output, *(getattr(made, "deepstack_features", None) or ())]
         self._kind = type(made)
         self._shape = tuple(kinds[0].shape[1:]) if isinstance(kinds[0], Tensor) else ()
@@ -83,9 +81,6 @@ class SharedFeatures:
             raise ValueError(f"Image features and image tokens do not match, tokens: {sum(counts)}, features: {flat[0].shape[0]}")
         parts = [kind.split(counts) for kind in flat]
         return {row.pictures: tuple(part[number] for part in parts) for number, row in enumerate(rows)}
-
-    _kind: Any = None
-    _shape: tuple[int, ...] | None = None
 
     def _join(self, rows: list[tuple[Tensor, ...]]) -> Any:
         kinds = list(zip(*rows, strict=True))

@@ -74,18 +74,15 @@ def load_folder(
         spec = quantize.plan(empty, quantise, number_format)
         settings["quantization_config"] = spec.config()
     if empty is not None and device_map is not None:
-        settings["device_map"] = _check_map(device_map, empty, quantise)
-        offload = tempfile.TemporaryDirectory(prefix="permafrost-offload-")
-        settings["offload_folder"] = offload.name
-    elif spec is not None or place.type != "cpu":
-        settings["device_map"] = {"": place}
-    module = _load(cls, folder, config, settings)
-    if empty is not None and device_map is not None:
-        weakref.finalize(module, offload.cleanup)
+        module = _load_spread(cls, folder, config, settings | {"device_map": _check_map(device_map, empty, quantise)})
+    else:
+        single = {"device_map": {"": place}} if spec is not None or place.type != "cpu" else {}
+        module = _load(cls, folder, config, settings | single)
     module.eval().requires_grad_(False)
     info: dict[str, JSON] = {"dtype": str(number_format).removeprefix("torch."), "devices": _devices(module)}
     if spec is not None:
         info["quantised"] = quantize.audit(module, spec)
+        quantize.settle(module)
     identity = {
         "config": without_versions(config.to_dict()),
         "weights": weights.hash_files(files),
@@ -158,6 +155,18 @@ def _check_map(device_map: DeviceMap, empty: Any, quantise: int | None) -> Any:
     except ValueError as error:
         raise UsageError(f"the device map leaves modules without a device: {first_line(error)}") from error
     return dict(device_map)
+
+
+def _load_spread(cls: Any, folder: Path, config: Any, settings: Mapping[str, Any]) -> Any:
+    """The model over several devices, with a folder for what lies on the disk that goes when the model goes."""
+    offload = tempfile.TemporaryDirectory(prefix="permafrost-offload-")
+    try:
+        module = _load(cls, folder, config, {**settings, "offload_folder": offload.name})
+    except BaseException:
+        offload.cleanup()
+        raise
+    weakref.finalize(module, offload.cleanup)
+    return module
 
 
 def _load(cls: Any, folder: Path, config: Any, settings: Mapping[str, Any]) -> Any:

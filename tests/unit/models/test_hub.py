@@ -12,9 +12,10 @@ import huggingface_hub
 import open_clip
 import pytest
 
-from tests import tiny
+from tests import tiny, tiny_mllm
 from toolkit.errors import ModelNotFound, UnsafeLoadError
-from toolkit.models import load_encoder
+from toolkit.models import load_answerer, load_encoder
+from toolkit.types import Question
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -157,3 +158,21 @@ def test_a_tag_with_pickled_weights(cached: Any, tiny_tag: Any, tmp_path: Path) 
     with pytest.raises(UnsafeLoadError, match="pickled"):
         load_encoder("open_clip:tiny/tag", offline=True)
     assert load_encoder("open_clip:tiny/tag", offline=True, allow_pickle=True, cache=False).dim == 24
+
+
+def test_answerers_come_with_processor_and_chat_template(online: Any, cached: Any) -> None:
+    repository, downloaded = online
+    tiny_mllm.write_llava(repository)
+    (repository / "pytorch_model.bin").write_bytes(b"x")
+    answerer = load_answerer("hf:llava-hf/tiny", device="cpu")
+    assert answerer.answer([Question("what?")], max_new_tokens=2)[0].error is None
+    assert {"model.safetensors", "chat_template.jinja", "processor_config.json", "tokenizer.json"} <= set(downloaded)
+    assert "pytorch_model.bin" not in downloaded
+
+
+def test_cached_answerers_load_offline(cached: Any) -> None:
+    folder = tiny_mllm.write_llava(cached("llava-hf/tiny"))
+    name = "hf:llava-hf/tiny"
+    assert load_answerer(name, device="cpu", offline=True).fingerprint == load_answerer(f"local:{folder}", device="cpu").fingerprint
+    with pytest.raises(ModelNotFound, match="not whole in the local cache"):
+        load_answerer("hf:llava-hf/other", offline=True)
