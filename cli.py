@@ -165,22 +165,26 @@ def _show(value: Any, as_json: bool, show: Callable[..., None], *more: Any) -> N
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Where to write.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many samples a task.")
 @model_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--answerer", default="pocket-llava", show_default=True, help=f"Who answers questions: {ANSWERERS}")
+@device_option
 @json_option
-def demo(output: Path, limit: int | None, model: str, device: str, as_json: bool) -> None:
-    """Evaluate a frozen model on rendered goods and on real photos, and write one report of it all.
+def demo(as_json: bool, **given: Any) -> None:
+    """Evaluate frozen models on real photos, rendered goods and questions about scenes, and write one report of it all.
 
     \b
     Example:
       permafrost demo
+
+    Exit code 3 if a model is not installed; what does not need it is still shown.
     """
     from evals.console import print_demo
     from evals.demo import run_demo
 
     once = {"load_encoder": functools.cache(_load_encoder), "load_answerer": functools.cache(_load_answerer)}
-    one_model = functools.partial(_evaluate, **once)
-    shown = run_demo(one_model, output, limit=limit, model=model, device=device, say=functools.partial(click.echo, err=True))
+    shown = run_demo(functools.partial(_evaluate, **once), given.pop("output"), say=functools.partial(click.echo, err=True), **given)
     _show(shown.comparisons if as_json else shown, as_json, print_demo)
+    if shown.missing:
+        click.get_current_context().exit(3)
     _finish(sum(run.results["n_failed"] for run in shown.runs))
 
 

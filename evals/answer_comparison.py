@@ -34,7 +34,8 @@ def compare_answers(a: Run, b: Run, *, seed: int = 0) -> dict[str, JSON]:
 
     Returns: JSON with ``a``, ``b`` (who they are), ``n`` questions about ``images`` images, ``primary`` (the scorer that counts),
         ``scorers`` (name -> version, score of each run, difference with its interval, ``repaired``, ``broken``, exact McNemar p),
-        ``breakdown`` (type -> value -> the same for the primary scorer, with ``mcnemar_p_holm``: of many types some differ by chance), ``changed`` (answers that read differently) and ``notes``.
+        ``breakdown`` (type -> value -> the same for the primary scorer, with ``mcnemar_p_holm``: of many types some differ by chance),
+        ``changed`` (answers that read differently) and ``notes``.
         ``difference``, ``repaired``, ``broken`` and ``mcnemar_p`` are those of the primary scorer.
     Raises: UsageError: if the runs share no scorer; and what ``evals.records.pair`` raises.
     """

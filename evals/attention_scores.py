@@ -7,17 +7,23 @@ only rendered scenes do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from evals.metrics.pointing import Pointing
-from evals.records import SampleRecord, metric_to_json
+from evals.records import SampleRecord, metric_to_json, read_run
 from toolkit.regions import WHOLE, HeatGrid, merge_grids
 from toolkit.stats import mean_ci, wilson
 from toolkit.types import JSON, Metric
 
 MAPS = ("early", "late", "contrast")
+NAMES = {
+    "vicrop": {"early": "General instruction", "late": "This question", "contrast": "Ratio of both"},
+    "": {"early": "Early layer", "late": "Late layer", "contrast": "Contrast of both"},
+}
+"""method -> map -> what it is to people; most methods have those of contrastive attention."""
 SIZE = 96  # pixels of the side at which masks are drawn; cells and pixels are compared by area, so that the size hardly matters
 
 
@@ -56,6 +62,24 @@ def point_at(record: SampleRecord) -> Pointed | None:
     heats = {name: heat for name in MAPS if (heat := heat_of(decision, name)) is not None}
     found = {name: score for name, heat in heats.items() if (score := pointing(evidence, heat.tolist(), size=SIZE)) is not None}
     return Pointed(record.id, found) if found else None
+
+
+def map_names(method: str) -> Mapping[str, str]:
+    """What the maps of a method are called."""
+    return NAMES.get(method, NAMES[""])
+
+
+def attention_lines(folder: Path) -> list[str]:
+    """One line on the maps of a run against the truth, or none."""
+    run = read_run(folder)
+    found = attention_scores(run.samples)
+    if found is None:
+        return []
+    method = str((run.manifest.get("method") or {}).get("name"))
+    names, maps = map_names(method), found["maps"]
+    shares = ", ".join(f"{names[name].lower()} {100 * each['share']['value']:.1f} %" for name, each in maps.items())
+    even = 100 * next(iter(maps.values()))["uniform"]
+    return [f"{method}: attention on the pixels that show the answer, {found['n']} questions: {shares} (an even map: {even:.1f} %)"]
 
 
 def attention_scores(records: Iterable[SampleRecord]) -> dict[str, JSON] | None:

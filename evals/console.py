@@ -250,18 +250,28 @@ def print_answers(told: Iterable[Mapping[str, JSON]], *, as_json: bool, several:
 
 
 def print_demo(demo: Demo) -> None:
-    """One line a task: both settings, and whether their difference is more than chance."""
+    """One line a comparison: both settings, and whether their difference is more than chance; then where attention looks."""
     from rich.table import Table
 
-    table = Table(title="top-1 of one frozen model, answered in two ways", title_justify="left", title_style="bold")
-    for column in ("task", "n", "A", "top-1", "B", "top-1", "B - A", "95 % interval", "p (McNemar)"):
-        table.add_column(column, justify="left" if column in ("task", "A", "B") else "right")
+    from evals.attention_scores import attention_lines
+
+    table = Table(title="one frozen model, answered in two ways", title_justify="left", title_style="bold")
+    for column in ("task", "n", "A", "B", "B - A", "95 % interval", "p (McNemar)"):
+        table.add_column(column, justify="left" if column in ("task", "A", "B") else "right", overflow="fold")
     for row in demo.comparisons:
-        a, b, difference = row["top1"]["a"], row["top1"]["b"], row["difference"]
-        change = (f"{difference['value']:+.4f}", interval(difference["ci95"]), f"{row['mcnemar_p']:.3g}")
+        metric = row.get("primary", "top1")
+        scores, difference = row["scorers"][metric] if "scorers" in row else row["top1"], row["difference"]
+        change = (f"{difference['value']:+.4f}", signed(difference["ci95"]), f"{row['mcnemar_p']:.3g}")
         first, second = row["settings"]
-        table.add_row(row["task"], str(row["n"]), first, number(a["value"]), second, number(b["value"]), *change)
-    console().print(table)
+        values = (f"{first} {number(scores['a']['value'])}", f"{second} {number(scores['b']['value'])}")
+        table.add_row(f"{row['task']}, {metric}", str(row["n"]), *values, *change)
+    out = console()
+    out.print(table)
+    for run in demo.runs:
+        for line in attention_lines(run.folder):
+            out.print(line, markup=False)
+    for sentence in (*demo.missing, *demo.refused):
+        out.print(f"note: {sentence}", markup=False)
     print(f"report: {demo.page}")  # noqa: T201
 
 

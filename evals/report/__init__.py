@@ -47,6 +47,7 @@ def write_overview(
     lede: str = "",
     images: ImageOf | Mapping[str | Path, ImageOf] | None = None,
     comparisons: Sequence[tuple[str | Path, str | Path]] = (),
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write one page about several runs: a table with intervals, paired comparisons, and a section for each run.
 
@@ -55,7 +56,8 @@ def write_overview(
         out: the HTML file to write.
         title: the page's heading. ``lede`` is one paragraph under it, plain text.
         images: id -> PIL image for all runs, or a mapping from run folder to such a function.
-        comparisons: pairs of run folders (before, after) of the same task and data.
+        comparisons: pairs of run folders (before, after) of the same task and data; of several pairs of one task the first shows examples.
+        notes: sentences on what is not shown and why.
     Returns: ``out``.
     Raises: as ``write_report``.
     """
@@ -64,5 +66,6 @@ def write_overview(
     by_folder = {Path(folder): function for folder, function in images.items()} if isinstance(images, Mapping) else {}
     everyone = None if isinstance(images, Mapping) else images
     out = Path(out)
-    html = overview_html(views, pairs, title=title, lede=lede, images=lambda view: by_folder.get(view.folder, everyone), out=out)
+    find = lambda view: by_folder.get(view.folder, everyone)  # noqa: E731  # a name keeps the next line short
+    html = overview_html(views, pairs, title=title, lede=lede, notes=notes, images=find, out=out)
     return atomic_write_text(out, html)

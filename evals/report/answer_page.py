@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from evals.attention_scores import MAPS, attention_scores, point_at
+from evals.attention_scores import MAPS, attention_scores, map_names, point_at
 from evals.report import figures
 from evals.report.answer_view import AnswerView, Asked
 from evals.report.page import FIFTHS, Context, metric_rows
@@ -15,7 +15,6 @@ from evals.report.view import Measured
 from evals.report.wording import counted, metric_wording, share, shown, shown_interval
 
 MOST_TYPES = 40
-MAP_NAMES = {"early": "Early layer", "late": "Late layer", "contrast": "Contrast of both"}
 
 
 def headline(view: AnswerView) -> tuple[str, str]:
@@ -159,7 +158,8 @@ def pointed_sentence(view: AnswerView, row: Asked) -> str:
     found = None if record is None else point_at(record)
     if found is None:
         return ""
-    parts = [f"{MAP_NAMES[name].lower()} {share(each.share)}" for name, each in found.maps.items()]
+    names = map_names(view.method)
+    parts = [f"{names[name].lower()} {share(each.share)}" for name, each in found.maps.items()]
     area = next(iter(found.maps.values())).area
     return f"On the pixels that show the answer: {', '.join(parts)} (an even map: {share(area)})."
 
@@ -173,22 +173,23 @@ def attention_section(view: AnswerView) -> Context | None:
     shares = [bound for each in maps.values() for bound in (*(each["share"]["ci95"] or ()), each["share"]["value"], each["uniform"])]
     domain = (0.0, nice_domain([0.0, *shares])[1])
     ticks = nice_ticks(*domain, most=5)
-    rows = [_map_row(name, maps[name], domain, ticks) for name in MAPS if name in maps]
+    names = map_names(view.method)
+    rows = [_map_row(names[name], maps[name], domain, ticks) for name in MAPS if name in maps]
     return {
         "n": found["n"],
         "rows": rows,
         "axis": figures.axis(domain, ticks=ticks, labels=[share(tick, 0) for tick in ticks]),
-        "sentence": _attention_sentence(maps),
+        "sentence": _attention_sentence(maps, names),
     }
 
 
-def _map_row(name: str, found: Mapping[str, Any], domain: figures.Interval, ticks: Sequence[float]) -> Context:
+def _map_row(title: str, found: Mapping[str, Any], domain: figures.Interval, ticks: Sequence[float]) -> Context:
     value, ci, hit = found["share"]["value"], found["share"]["ci95"], found["hit"]
     interval = f"{100 * ci[0]:.1f} to {share(ci[1])}" if ci else ""
-    label = f"{MAP_NAMES[name]}: {share(value)} of the attention on the right pixels; an even map {share(found['uniform'])}"
+    label = f"{title}: {share(value)} of the attention on the right pixels; an even map {share(found['uniform'])}"
     bounds = None if ci is None else (ci[0], ci[1])
     return {
-        "title": MAP_NAMES[name],
+        "title": title,
         "raw": value,
         "value": share(value),
         "interval": interval,
@@ -199,7 +200,7 @@ def _map_row(name: str, found: Mapping[str, Any], domain: figures.Interval, tick
     }
 
 
-def _attention_sentence(maps: Mapping[str, Any]) -> str:
+def _attention_sentence(maps: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Which map looks at the right pixels more than an even map does, as far as the intervals can tell."""
     low = {name: (each["share"]["ci95"] or [0.0])[0] for name, each in maps.items()}
     better = [name for name in maps if low[name] > maps[name]["uniform"]]
@@ -208,4 +209,4 @@ def _attention_sentence(maps: Mapping[str, Any]) -> str:
         return f"No map puts more on the pixels that show the answer than an even map would ({even})."
     best = max(better, key=lambda name: maps[name]["share"]["value"])
     much = share(maps[best]["share"]["value"])
-    return f"{MAP_NAMES[best]}: {much} lies on the pixels that show the answer; an even map has {even} there."
+    return f"{names[best]}: {much} lies on the pixels that show the answer; an even map has {even} there."

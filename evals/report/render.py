@@ -127,6 +127,7 @@ def overview_html(
     *,
     title: str,
     lede: str,
+    notes: Sequence[str],
     images: Callable[[RunView], ImageOf | None],
     out: Path,
 ) -> str:
@@ -142,13 +143,18 @@ def overview_html(
         alike = [other for other in views if (other.task, other.model, other.method) == (view.task, view.model, view.method)]
         values["setting"] = dict(zip(map(id, alike), settings_apart(alike), strict=True))[id(view)]
         runs.append(values | {"anchor": f"run-{index}", "link": _relative(view.folder / "report.html", out)})
-    compared = [_pair_section(pair, Thumbnails(images(pair.b), budget), 6) for pair in pairs]
+    compared, shown_tasks = [], set()
+    for pair in pairs:
+        most = 0 if pair.b.task in shown_tasks else 6
+        shown_tasks.add(pair.b.task)
+        compared.append(_pair_section(pair, Thumbnails(images(pair.b), budget), most))
     return (
         environment()
         .get_template("overview.html.j2")
         .render(
             title=clean(title, 200),
             lede=clean(lede, 1000),
+            notes=[clean(note, 600) for note in notes],
             groups=_groups(runs),
             runs=runs,
             pairs=compared,
