@@ -272,6 +272,7 @@ def checks(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     seen = f"effects of {delta} are resolved" if found["resolved"] else f"effects of {delta} cannot be resolved"
     rows = [
         ("Resolution", f"With {counted(result['n'], 'test image')} the interval of meaning is {width} wide: {seen}."),
+        *_dependence(result),
         ("Against random pools", f"The real pool beats {share(result['meaning']['beaten'], 0)} of them."),
         ("Support and test", "share no image." if not result["overlap"] else f"share {counted(result['overlap'], 'image')}."),
     ]
@@ -292,6 +293,20 @@ def checks(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     if selected is not None and selected.get("optimism") is not None:
         text = f"A weight chosen on the test images would show {points(selected['optimism'])} points more. It never is."
         rows.append(("Optimism", text))
+    return rows
+
+
+def _dependence(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is left of the gain if test images are not taken for independent."""
+    gain, meaning, rows = result["gain"], result["meaning"], []
+    if found := gain.get("permuted"):
+        what = "the classes' lists" if found["what"] == "lists" else "the labels of the support"
+        spread = f"{points(found['mean'])} points on average, {interval(found['span'])} in the middle 95\u00a0%"
+        text = f"With {what} shuffled, {found['permutations']} times, the gain is {spread}. The real gain of {points(gain['value'])} has "
+        rows.append((f"Shuffled {found['what']}", text + f"p {equals(found['p'])}, which holds however alike the test images are."))
+    if gain.get("ci_classes") and meaning.get("ci_classes"):
+        text = f"With whole classes resampled instead of images, the interval of the gain is {interval(gain['ci_classes'])}"
+        rows.append(("Images that resemble each other", f"{text}, that of meaning {interval(meaning['ci_classes'])}."))
     return rows
 
 

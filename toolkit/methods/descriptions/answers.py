@@ -5,7 +5,7 @@ Each gives one answer an image and no test label goes in; weights come from exac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -57,14 +57,34 @@ def assigned(
     Args:
         k: candidates by caption ("local"); at least C means all classes ("global").
     """
-    means = torch.stack([d[list(own)].double().mean(dim=0) if len(own) else d.double().mean(dim=0) for own in own_lists])
+    means = _list_means(d, own_lists)
     return weighted(_candidates(test, captions, means, k), _candidates(support, captions, means, k), labels)
+
+
+def _list_means(d: Tensor, own_lists: Lists) -> Tensor:
+    return torch.stack([d[list(own)].double().mean(dim=0) if len(own) else d.double().mean(dim=0) for own in own_lists])
 
 
 def _candidates(x: Tensor, captions: Tensor, means: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     A = x @ captions.T
     L = nearest(A, k)
     return L, A.gather(1, L).double(), (x.double() @ means.T).gather(1, L)
+
+
+def relisted(
+    test: Tensor, support: Tensor, labels: Tensor, captions: Tensor, d: Tensor, own_lists: Lists, *, k: int
+) -> Callable[[Tensor], Tensor]:
+    """``assigned`` as a function of who owns which list: (C,) classes, the owners of the lists of each class -> (N,) predictions."""
+    means = _list_means(d, own_lists)
+    seen, held = ((x @ captions.T, x.double() @ means.T) for x in (test, support))
+    L, L_held = nearest(seen[0], k), nearest(held[0], k)
+    A, A_held = seen[0].gather(1, L).double(), held[0].gather(1, L_held).double()
+
+    def answer(order: Tensor) -> Tensor:
+        B, B_held = seen[1].gather(1, order[L]), held[1].gather(1, order[L_held])
+        return weighted((L, A, B), (L_held, A_held, B_held), labels).predictions
+
+    return answer
 
 
 def swapped(own_lists: Lists, order: Sequence[int]) -> list[Sequence[int]]:

@@ -152,6 +152,7 @@ class AuditOptions:
 
     Attributes:
         seeds: control pools and shuffles of each kind. 20 is quick, 100 is full.
+        permutations: shufflings of the support's labels that a gain is ranked among.
         arms: names of ARMS to run; empty means all that are possible. Those that the verdict needs always run.
         level: of significance. delta: accuracy that counts as none. resamples: of the bootstrap. seed: of every random choice.
         selection: options of the method. w_cls: "loo", or the same number in every arm.
@@ -159,6 +160,7 @@ class AuditOptions:
     """
 
     seeds: int = 20
+    permutations: int = 199
     arms: tuple[str, ...] = ()
     level: float = 0.05
     delta: float = 0.01
@@ -173,6 +175,10 @@ class AuditOptions:
             raise UsageError(f"mode={self.mode!r} is not possible", hint="mode is one of: " + ", ".join(MODES))
         if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 1:
             raise UsageError(f"seeds={self.seeds!r} is not possible", hint="an audit needs at least one control seed; 20 and 100 are usual")
+        number = self.permutations
+        if isinstance(number, bool) or not isinstance(number, int) or 2 / (1 + number) >= self.level:
+            hint = f"use {int(2 / self.level)} or more"
+            raise UsageError(f"permutations={number!r} cannot show any gain at level {self.level:g}", hint=hint)
         for name in self.arms:
             if name not in ARMS:
                 raise unknown_name("audit arm", name, ARMS)
@@ -249,7 +255,7 @@ def _select(
     """The method with pool ``d``, with only the texts ``kept`` of it, and with S from other ``labels`` if given."""
     own, order = problem.own_lists, problem.tie_order if real else None
     if kept is not None:
-        d, own, order = _subset(d, own, order, kept)
+        d, own, order = subset(d, own, order, kept)
     if options.mode == "assigned":
         if own is None:
             raise UsageError("a flat pool assigns no text to any class", hint='audit it with mode "selected"')
@@ -261,16 +267,18 @@ def _select(
     return Answers(found.predictions, found.w, (found.L, found.A, found.B)), found
 
 
-def _subset(
+def subset(
     d: Tensor, own: Sequence[Sequence[int]] | None, order: Tensor | None, kept: Sequence[int]
 ) -> tuple[Tensor, Sequence[Sequence[int]] | None, Tensor | None]:
+    """Descriptions, lists and order of ties of a pool of which only the texts ``kept`` are left."""
     place = {index: number for number, index in enumerate(kept)}
     lists = None if own is None else [[place[index] for index in texts if index in place] for texts in own]
     order = None if order is None else torch.tensor([place[i] for i in order.tolist() if i in place])
     return d[list(kept)], lists, order
 
 
-def _clean(problem: AuditProblem) -> list[int]:
+def clean_texts(problem: AuditProblem) -> list[int]:
+    """Indices of the texts that name no class."""
     leaks = set(problem.leaks)
     return [index for index in range(len(problem.texts)) if index not in leaks]
 
@@ -285,7 +293,7 @@ def _fixed_pool(
     """The real pool: as it is, without leaks, and by shuffled labels."""
     yield _of("selected", draw, 0, _select(problem, options, x, y, problem.d, real=True))
     if "selected_clean" in names:
-        yield _of("selected_clean", draw, 0, _select(problem, options, x, y, problem.d, kept=_clean(problem), real=True))
+        yield _of("selected_clean", draw, 0, _select(problem, options, x, y, problem.d, kept=clean_texts(problem), real=True))
     if "shuffled" in names:
         for number in range(options.seeds):
             labels = controls.shuffled(y, controls.generator(options.seed, 10, draw, number))
@@ -298,7 +306,7 @@ def _control_pool(
     """One control pool: selected from, without the places of leaks, and by shuffled labels."""
     yield _of(kind, draw, number, _select(problem, options, x, y, d))
     if kind == "random_characters" and "random_characters_clean" in names:
-        yield _of("random_characters_clean", draw, number, _select(problem, options, x, y, d, kept=_clean(problem)))
+        yield _of("random_characters_clean", draw, number, _select(problem, options, x, y, d, kept=clean_texts(problem)))
     if kind == "random_characters" and "null" in names:
         labels = controls.shuffled(y, controls.generator(options.seed, 11, draw, number))
         yield _of("null", draw, number, _select(problem, options, x, y, d, labels=labels))

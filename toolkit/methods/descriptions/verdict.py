@@ -42,17 +42,42 @@ class Effect:
         return self.p if self.p_holm is None else self.p_holm
 
 
+class Permuted(NamedTuple):
+    """A gain against those of shuffled labels, whatever the test images have to do with each other.
+
+    Attributes:
+        p: two-sided, exact. permutations: shufflings. mean, span: gains by shuffled labels, their mean and middle 95 %.
+        what: that was shuffled: "labels" of the support, or "lists" of texts where no label chooses.
+    """
+
+    p: float
+    permutations: int
+    mean: float
+    span: tuple[float, float]
+    what: str = "labels"
+
+
 @dataclass(frozen=True)
 class Claim:
     """The method with one pool, against the caption and against its controls.
 
     Attributes:
         gain: G. meaning: E. beaten: share of control seeds that the method beats.
+        permuted: the gain against shuffled labels, or None where none were shuffled.
     """
 
     gain: Effect
     meaning: Effect
     beaten: float
+    permuted: Permuted | None = None
+
+    def gains(self, level: float) -> bool:
+        """Whether there is a gain: by the test over images, and by the one that does not take them for independent."""
+        return self.gain.value > 0 and self.gain.adjusted < level and not self.by_chance(level)
+
+    def by_chance(self, level: float) -> bool:
+        """Whether shuffled labels reach the gain too."""
+        return self.permuted is not None and self.permuted.p >= level
 
 
 @dataclass(frozen=True)
@@ -180,7 +205,10 @@ def judge(evidence: Evidence, *, level: float = LEVEL, delta: float = DELTA) -> 
         return Verdict("invalid", f"{images} both in the support and in the test set")
     if evidence.null is not None and evidence.null.value > 0 and evidence.null.p < NULL_LEVEL:
         return Verdict("invalid", "random letters with shuffled labels gain something, which cannot be: the set-up leaks")
-    if gain.value <= 0 or gain.adjusted >= level:
+    if not claim.gains(level):
+        if gain.value > 0 and gain.adjusted < level and claim.permuted is not None:
+            what = claim.permuted.what
+            return Verdict("no gain", f"shuffled {what} gain as much: the test images are too much alike to count one by one")
         return Verdict("no gain", "the descriptions do not beat the caption beyond chance")
     means = _means_something(claim, level)
     if means and meaning.value >= LEAST_SHARE * gain.value:
@@ -201,8 +229,7 @@ def _means_something(claim: Claim, level: float) -> bool:
 
 
 def _all_semantic(claim: Claim, level: float) -> bool:
-    there = claim.gain.value > 0 and claim.gain.adjusted < level
-    return there and _means_something(claim, level) and claim.meaning.value >= LEAST_SHARE * claim.gain.value
+    return claim.gains(level) and _means_something(claim, level) and claim.meaning.value >= LEAST_SHARE * claim.gain.value
 
 
 def resolution(n: int, discordant: float) -> float:

@@ -53,6 +53,23 @@ def result() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_the_page_says_what_is_left_if_images_resemble_each_other(result: dict[str, Any]) -> None:
+    assert "Shuffled" not in audit_html(result)  # an audit from before there was the test
+    result["declared"]["gain_also"] = "the rank of G among 199 shufflings of the labels, p below 0.05"
+    result["gain"] |= {
+        "permuted": {"p": 0.01, "permutations": 199, "mean": -0.012, "span": [-0.05, 0.02], "what": "labels"}, "ci_classes": [0.03, 0.15]
+    }  # fmt: skip
+    result["meaning"]["ci_classes"] = [0.02, 0.12]
+    page = audit_html(result)
+    assert "For a gain also the rank of G among 199 shufflings" in page
+    assert "Shuffled labels" in page
+    assert "the gain is \u22121.2 points on average, \u22125.0 to +2.0" in page
+    assert "p = 0.01, which holds" in page
+    assert "the gain is +3.0 to +15.0, that of meaning +2.0 to +12.0" in page
+    result["gain"]["permuted"]["what"] = "lists"
+    assert "With the classes&#39; lists shuffled" in audit_html(result)
+
+
 def test_every_verdict_has_a_headline() -> None:
     assert set(HEADLINES) == set(VERDICTS)
 

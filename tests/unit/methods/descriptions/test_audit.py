@@ -23,7 +23,7 @@ from toolkit.methods.descriptions.selection import SelectionOptions
 from toolkit.methods.descriptions.synthetic import RandomPools, Synthetic, directions, planted, synthetic
 
 CLASSES = 40
-QUICK = AuditOptions(seeds=20, arms=("null",), resamples=2000)
+QUICK = AuditOptions(seeds=20, permutations=40, arms=("null",), resamples=2000)
 
 
 @cache
@@ -63,6 +63,9 @@ def test_meaning_falls_with_noise_and_adds_up() -> None:
         result = done(noise).result
         assert result["gain"]["value"] == pytest.approx(result["meaning"]["value"] + result["fewshot"]["value"], abs=1e-12)
         assert result["gain"]["ci"][0] < result["gain"]["value"] < result["gain"]["ci"][1]
+        assert result["gain"]["permuted"]["p"] == pytest.approx(2 / 41)  # random texts gain too, but only with true labels
+        for name in ("gain", "meaning", "fewshot"):
+            assert result[name]["ci_classes"][0] < result[name]["value"] < result[name]["ci_classes"][1]
 
 
 def test_the_null_arm_gains_nothing() -> None:
@@ -270,4 +273,5 @@ def test_claims_count_seeds_that_would_call_themselves_a_gain() -> None:
     rows = {row["name"]: row for row in done(0.5).result["arms"]}
     assert rows["caption"]["claims"] is None
     assert rows["selected"]["claims"] == 1
-    assert rows["null"]["claims"] <= 2
+    assert rows["null"]["claims"] is None
+    assert rows["null"]["claims_mcnemar"] <= 2

@@ -12,6 +12,7 @@ from toolkit.methods.descriptions.verdict import (
     Claim,
     Effect,
     Evidence,
+    Permuted,
     beaten_share,
     changes,
     families,
@@ -37,6 +38,11 @@ def case(
 SEMANTIC = case(0.10, 0.08)
 
 
+def ranked(p: float, given: Evidence = SEMANTIC, what: str = "labels") -> Evidence:
+    """The same with a permutation test behind its gain."""
+    return replace(given, claim=replace(given.claim, permuted=Permuted(p, 199, 0.0, (-0.02, 0.02), what)))
+
+
 @pytest.mark.parametrize(
     ("evidence", "name"),
     [
@@ -51,6 +57,10 @@ SEMANTIC = case(0.10, 0.08)
         (case(0.055, 0.0276 - 0.01, p_meaning=0.2), "inconclusive"),  # the interval reaches half of the gain
         (case(-0.01, -0.02), "no gain"),
         (case(0.10, 0.08, p_gain=0.06), "no gain"),
+        (ranked(0.01), "semantic"),
+        (ranked(0.05), "no gain"),  # as large as shuffled labels make it, whatever McNemar's test says
+        (replace(SEMANTIC, clean=ranked(0.3).claim), "mixed"),
+        (ranked(0.3, case(-0.01, -0.02)), "no gain"),
         (replace(SEMANTIC, overlap=1), "invalid"),
         (replace(SEMANTIC, null=Difference(0.004, (0.001, 0.007), 0.005)), "invalid"),
         (replace(SEMANTIC, null=Difference(0.004, (-0.001, 0.007), 0.02)), "semantic"),
@@ -129,3 +139,9 @@ def test_ranks_among_seeds() -> None:
 @pytest.mark.parametrize(("n", "points"), [(600, 2.5), (1662, 1.5), (3000, 1.1), (4000, 1.0)])
 def test_the_resolution_of_usual_test_sets(n: int, points: float) -> None:
     assert round(100 * resolution(n, 0.1), 1) == points
+
+
+def test_a_gain_that_shuffled_labels_reach_says_so() -> None:
+    assert judge(ranked(0.3)).reason.startswith("shuffled labels gain as much")
+    assert judge(ranked(0.3, what="lists")).reason.startswith("shuffled lists gain as much")
+    assert "chance" in judge(ranked(0.3, case(0.10, 0.08, p_gain=0.2))).reason  # neither test sees a gain
