@@ -37,7 +37,7 @@ def _block(start: int) -> np.ndarray:
 def pictures(work: Path, count: int) -> np.ndarray:
     """(count, S, S, 3) uint8: scenes 0 to ``count`` - 1, rendered by worker processes if they are not there."""
     if (work / "rendered").exists():
-        return np.load(work / "pixels.npy", mmap_mode="r")
+        return np.load(work / "pixels.npy", mmap_mode="r")[:count]
     array = data.pixel_file(work, count, IMAGE_SIZE)
     with ProcessPoolExecutor() as pool:
         for number, photos in enumerate(pool.map(_block, range(0, count, BLOCK))):

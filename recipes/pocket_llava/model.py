@@ -74,7 +74,8 @@ def answer_loss(model: LlavaForConditionalGeneration, batch: dict[str, Tensor]) 
     length = ids.shape[1]
     order = torch.arange(length, device=ids.device)
     allowed = (order[None, :] <= order[:, None])[None] & ((segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None]))
-    mask = torch.zeros(allowed.shape, device=ids.device).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None]
+    kind = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else embeddings.dtype
+    mask = torch.zeros(allowed.shape, device=ids.device, dtype=kind).masked_fill(~allowed, torch.finfo(kind).min)[:, None]
     hidden = model.model.language_model(
         inputs_embeds=embeddings, attention_mask=mask, position_ids=batch["positions"], use_cache=False
     ).last_hidden_state
