@@ -9,7 +9,8 @@ Sites with layers: ``vision.block``, ``vision.attn``, ``text.block``, ``text.att
 in every ``lm.block`` also ``lm.input_norm`` and, in its attention, ``lm.q``, ``lm.k``, ``lm.v`` (the projections), ``lm.q_norm``
 and ``lm.k_norm``. A layer may lack one: Mllama's cross-attention layers have no ``lm.attn``.
 Single sites: ``vision.patch_embed``, ``vision.norm``, ``vision.proj``, ``text.embed``, ``text.norm``, ``text.proj``,
-``projector``, ``lm`` (the decoder that holds the blocks), ``lm.embed``, ``lm.norm``, ``lm.head``. The norms are a tower's last
+``projector``, ``lm`` (the decoder that holds the blocks), ``lm.whole`` (decoder and head, where these are a module of their own),
+``lm.embed``, ``lm.norm``, ``lm.head``. The norms are a tower's last
 ones; the output of ``vision.proj`` and ``text.proj`` is the embedding in the joint space before normalisation. The site
 ``model`` is the whole model; every model has it.
 """
@@ -224,6 +225,9 @@ def _survey(model: nn.Module) -> _Sites:
         single |= _first_of_each(model, "", _JOINT)
     if "lm.block" in layered:
         single |= _first_of_each(model, "", _LANGUAGE)
+        whole = single.get("lm.head", "").rpartition(".")[0]
+        if whole:
+            single["lm.whole"] = whole
     return layered, single
 
 

@@ -43,10 +43,7 @@ class ModelCall:
     def of(cls, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
         """Raises: Refused: if there are no tokens in the call."""
         kind: Any = type(model)
-        arguments = dict(_signature(kind).bind_partial(model, *args, **kwargs).arguments)
-        for value in list(arguments.values()):
-            if isinstance(value, dict):
-                arguments |= {key: item for key, item in value.items() if key not in arguments}
+        arguments = {**kwargs, **dict(zip(_parameters(kind), args, strict=False))}
         ids, embeds = arguments.get("input_ids"), arguments.get("inputs_embeds")
         ids = None if ids is None or ids.shape[-1] == 0 else ids
         tokens = ids if ids is not None else embeds
@@ -61,8 +58,9 @@ class ModelCall:
 
 
 @functools.cache
-def _signature(kind: Any) -> inspect.Signature:
-    return inspect.signature(kind.forward)
+def _parameters(kind: Any) -> list[str]:
+    """The names of what ``forward`` takes by position."""
+    return list(inspect.signature(kind.forward).parameters)[1:]
 
 
 def build_prefill(call: ModelCall, model: Any, given: Tensor | None) -> Prefill:
@@ -137,7 +135,7 @@ def _real_tokens(call: ModelCall) -> Tensor:
     return itself.expand(call.batch, -1).to(call.device)
 
 
-def refuse_by_caller(model: Any, *, decides: bool, decodes: bool) -> None:
+def refuse_by_caller(*, decides: bool, decodes: bool) -> None:
     """Look up the stack for ways of generating that would give wrong decisions: ``forward`` itself is not told about them.
 
     Args:
@@ -153,10 +151,16 @@ def refuse_by_caller(model: Any, *, decides: bool, decodes: bool) -> None:
                 raise Refused("assisted decoding guesses tokens behind the prompt", hint="generate without assistant and prompt lookup")
             if getattr(options, "prefill_chunk_size", None):
                 raise Refused("a prompt that is read in chunks would get one decision a chunk", hint="leave prefill_chunk_size out")
-            arguments = frame.f_locals.get("model_kwargs")
+            arguments, owner = frame.f_locals.get("model_kwargs"), frame.f_locals.get("self")
             if decides and options is not None and options.use_cache is False:
                 raise Refused("without a cache every token would be decided anew", hint="generate with use_cache=True")
-            if decodes and options is not None and isinstance(arguments, dict) and model._valid_auto_compile_criteria(arguments, options):
+            if (
+                decodes
+                and options is not None
+                and isinstance(arguments, dict)
+                and owner is not None
+                and owner._valid_auto_compile_criteria(arguments, options)
+            ):
                 raise Refused("compiled decoding would leave the edits out", hint="generate with disable_compile=True")
         if frame.f_back is None:
             return

@@ -43,7 +43,8 @@ class Engine:
         self._blocked: list[tuple[tuple[int, ...], Tensor, Tensor]] = []
         self._indices: dict[int, Tensor] = {}  # of each read, its query positions
         self._attended: set[int] = set()  # layers of this prefill whose attention has been seen
-        self._busy: frozenset[int] = frozenset()  # layers whose attention this call has to look at
+        self._busy: frozenset[int] | None = None  # layers whose attention this call has to look at; None between calls
+        self._in_decoding: frozenset[int] = frozenset()
         self._asked: set[int] = set()  # layers whose edit functions have been asked in this prefill
         self._scales = HookSession(sites.model, sites=sites)  # hooks of this prefill only
         self._mask: tuple[Any, tuple[int, ...], Tensor] | None = None
@@ -95,8 +96,9 @@ class Engine:
                 hint="generate from the whole prompt at once, one generation after the other",
             )
         self._total, self._steps = self._total + 1, self._steps + 1
-        if self._steps <= 2:
-            self._busy = self._busy_in_decoding()
+        if self._steps <= 2:  # the first one may have to be read; all others are alike
+            self._in_decoding = self._busy_in_decoding()
+        self._busy = self._in_decoding
 
     def _busy_in_decoding(self) -> frozenset[int]:
         """Layers that a step of decoding looks at; most often none, and decoding then costs nothing."""
@@ -112,7 +114,7 @@ class Engine:
             return None
         self.turns.give_back()
         self._mask = None
-        self._busy = frozenset(self.used_layers())
+        self._busy = None
         if not self._steps:
             self._scales.close()
         if failed or self._steps or self.prefill is None:
@@ -178,7 +180,7 @@ class Engine:
     # --- An attention call
 
     def attend(self, layer: int, call: Call, proceed: Callable[[], Result]) -> Result:
-        if layer not in self._busy:
+        if not self.busy(layer):
             return proceed()
         prefill = self.check_running(layer)
         call.place(self.keys_of(call))
@@ -206,7 +208,7 @@ class Engine:
 
     def busy(self, layer: int) -> bool:
         """Whether this call has to look at ``layer``."""
-        return layer in self._busy
+        return layer in (self.used_layers() if self._busy is None else self._busy)
 
     def wants(self, layer: int) -> bool:
         """Whether a row of ``layer`` is read in this call."""
@@ -248,6 +250,10 @@ class Engine:
             self._mask = ((key, call.mask), parts, add_to_mask(call.mask, edits, call.query, call.key.shape[2], call.keys))
         call.mask = self._mask[2]
         if "flash" in call.base:
+            if call.options.get("softcap") is not None:
+                raise Refused(
+                    f"layer {layer} caps its logits in a flash kernel, which takes no bias", hint='load with attn_implementation="eager"'
+                )
             call.base = "sdpa"
             self.prefill.notes["sdpa_layers"] = sorted({*self.prefill.notes.get("sdpa_layers", ()), layer})
 

@@ -177,16 +177,17 @@ def _tiles(rows: list[list[int]], tokens: int, grid: tuple[int, int] | None, *, 
 def _idefics_groups(starts: list[int], tokens: int, ids: Tensor | None) -> list[list[list[int]]]:
     """Images -> rows of tiles -> where the tile begins, from what stands between the tiles of Idefics 3 and SmolVLM.
 
-    Tiles of a row have an opening token and their name between them; a row ends with a newline before these. What follows the
-    whole image begins with its closing token, which is the opening one.
+    Tiles of a row have an opening token and their name between them (one token or several: Idefics 3 spells names out); a row ends
+    with a newline before these. What follows the whole image begins with its closing token, which is the opening one.
     """
     groups: list[list[list[int]]] = []
+    behind = starts[-1] + tokens
+    opening = None if ids is None or behind >= len(ids) else int(ids[behind])
     for number, start in enumerate(starts):
         between = [] if number == 0 or ids is None else ids[starts[number - 1] + tokens : start].tolist()
-        opening = None if ids is None or start < 2 else int(ids[start - 2])
-        if not between or (between[0] == opening and len(between) > 2):
+        if not between or (between[0] == opening and between.count(opening) > 1):
             groups.append([[start]])
-        elif len(between) == 2:
+        elif between[0] == opening:
             groups[-1][-1].append(start)
         else:
             groups[-1].append([start])

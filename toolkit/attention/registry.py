@@ -59,7 +59,7 @@ class Call:
         for name, what in _UNKNOWN.items():
             if self.options.get(name) is not None:
                 raise Refused(
-                    f"this model attends with {what}, which is not supported", hint="choose another model, or another implementation"
+                    f"this model attends with {what}, which cannot be read exactly", hint="choose another model, or another implementation"
                 )
         if self.mask is not None and not isinstance(self.mask, Tensor):
             raise Refused(f"the attention mask is a {type(self.mask).__name__}", hint='load the model with attn_implementation="sdpa"')
@@ -89,7 +89,8 @@ class Call:
         index = index.to(self.query.device)
         batch = torch.arange(index.shape[0], device=index.device)[:, None]
         query = self.query[batch, :, index].transpose(1, 2)
-        logits = attention_logits(query, self.key, self.scaling, self.options.get("softcap"))
+        softcap = None if self.base == "sdpa" else self.options.get("softcap")  # sdpa has none: it raises, or leaves the cap out
+        logits = attention_logits(query, self.key, self.scaling, softcap)
         return logits + visible_keys(self.mask, index, self.key.shape[2], self.keys)
 
     def weights(self, index: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -65,8 +66,15 @@ class AttentionSession:
         self._stop: int | None = None
         self._watched: dict[int, nn.Module] = {}
         self._open = False
+        self._within = False
+        self._ids: Tensor | None = None
         self._hooks.before("model", self._arrive)
         self._hooks.after("model", lambda output: self._leave(failed=output is None), always=True)
+        self._whole: Any = sites.resolve("lm.whole") if "lm.whole" in sites.known() else None
+        if self._whole is not None:  # InstructBLIP generates with its language model, which is told nothing about images
+            self._hooks.before("lm.embed", self._remember)
+            self._hooks.before("lm.whole", self._arrive_within)
+            self._hooks.after("lm.whole", lambda output: self._leave_within(failed=output is None), always=True)
 
     @property
     def prefill(self) -> Prefill | None:
@@ -157,6 +165,7 @@ class AttentionSession:
     def __enter__(self) -> AttentionSession:
         if self._open:
             raise UsageError("this AttentionSession is open already", hint="use a second one for a block within the block")
+        self._within, self._ids = False, None
         self._open = True
         try:
             self._hooks.__enter__()
@@ -197,8 +206,31 @@ class AttentionSession:
         """Before the model: a new prompt, or one more token of the one before."""
         if torch.compiler.is_compiling():
             return
+        self._within = True
+        self._begin(ModelCall.of(self.model, args, kwargs))
+
+    def _remember(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The ids that are embedded before the language model is called with embeddings."""
+        ids = args[0] if args else kwargs.get("input")
+        if isinstance(ids, Tensor) and ids.ndim == 2 and ids.shape[1] > 1:
+            self._ids = ids
+
+    def _arrive_within(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before a language model that is called by itself, and not by the model around it."""
+        if torch.compiler.is_compiling() or self._within:
+            return
+        call = ModelCall.of(self._whole, args, kwargs)
+        ids = self._ids
+        if call.ids is None and ids is not None and ids.shape[1] == call.tokens and call.batch % ids.shape[0] == 0:
+            call = dataclasses.replace(call, ids=ids.repeat_interleave(call.batch // ids.shape[0], 0))  # beams stand side by side
+        self._begin(call)
+
+    def _leave_within(self, *, failed: bool) -> None:
+        if not self._within:
+            self._leave(failed=failed)
+
+    def _begin(self, call: ModelCall) -> None:
         engine = self._engine
-        call = ModelCall.of(self.model, args, kwargs)
         is_step = call.tokens == 1 and call.seen != 0
         engine.turns.take(prompt=not is_step)
         if is_step:
@@ -209,7 +241,7 @@ class AttentionSession:
                 f"the prompt goes on from a cache of {call.seen} tokens, whose attention has not been seen",
                 hint="generate from the whole prompt at once: no past_key_values, no chunks, no assistant",
             )
-        refuse_by_caller(self.model, decides=engine.decides or bool(self._ends), decodes=engine.decodes)
+        refuse_by_caller(decides=engine.decides or bool(self._ends), decodes=engine.decodes)
         if self.model.training and torch.is_grad_enabled():
             raise Refused("the model is in training mode with gradients", hint="call model.eval() and use torch.no_grad()")
         prefill = build_prefill(call, self.model, self.image_mask)
@@ -235,6 +267,7 @@ class AttentionSession:
         """After the model, also when it failed."""
         if torch.compiler.is_compiling():
             return
+        self._within = False
         prefill = self._engine.finish(self._stop, failed=failed)
         if prefill is not None:
             for function in self._ends:
@@ -257,6 +290,7 @@ class AttentionSession:
 
     def _forbid_compiling(self) -> None:
         """Compiled steps of decoding would leave our edits out; ``generate`` compiles by itself with a static cache on accelerators."""
-        options = getattr(self.model, "generation_config", None)
-        if self._open and self._engine.decodes and options is not None:
-            registry.forbid_compiling(options, self)
+        for model in (self.model, self._whole):
+            options = getattr(model, "generation_config", None)
+            if self._open and self._engine.decodes and options is not None:
+                registry.forbid_compiling(options, self)

@@ -318,3 +318,58 @@ def test_weights_are_bit_identical_afterwards(clip: nn.Module) -> None:
     after = clip.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_inputs_are_seen_and_replaced(clip: nn.Module) -> None:
+    """Positional and by keyword, before the module and after the edits of earlier calls."""
+    seen: list[tuple[Any, ...]] = []
+    with torch.no_grad():
+        plain = embed(clip)
+        with HookSession(clip) as session:
+            session.before("vision.block:1", lambda args, kwargs: seen.append((len(args), sorted(kwargs))))
+            session.edit_input("vision.block:1", lambda states: states * 0)
+            first = session.read("vision.block:1")
+            zeroed = embed(clip)
+        assert not torch.equal(plain, zeroed)
+        with HookSession(clip) as session:
+            session.edit("vision.block:0", lambda states: states * 0)
+            assert torch.equal(embed(clip), zeroed)
+    assert len(seen) == len(first) == 1
+    assert hooks_on(clip) == 0
+
+
+def test_a_wrong_input_is_an_error(clip: nn.Module) -> None:
+    with torch.no_grad(), HookSession(clip) as session:
+        session.edit_input("vision.block:1", lambda states: states[:, :1])
+        with pytest.raises(ShapeError, match=r"an edit before vision\.block:1 gave"):
+            embed(clip)
+    assert hooks_on(clip) == 0
+
+
+def test_whole_outputs_are_seen_after_edits(clip: nn.Module) -> None:
+    seen: list[Any] = []
+    with torch.no_grad(), HookSession(clip) as session:
+        session.after("model", seen.append)
+        session.after("vision.block:0", seen.append)
+        session.edit("vision.block:0", lambda states: states * 0)
+        clip(input_ids=torch.tensor([[0, 5, 6, 7, 1]]), pixel_values=IMAGE)
+    block, whole = seen
+    block = block[0] if isinstance(block, tuple) else block
+    assert float(block.abs().sum()) == 0
+    assert hasattr(whole, "logits_per_image")
+
+
+def test_after_always_is_called_when_the_model_raises(clip: nn.Module) -> None:
+    seen: list[Any] = []
+
+    def fail(states: Tensor) -> Tensor:
+        raise RuntimeError("in a layer")
+
+    session = HookSession(clip)
+    session.after("model", seen.append, always=True)
+    session.edit("vision.block:1", fail)
+    with session, pytest.raises(RuntimeError, match="in a layer"):
+        clip(input_ids=torch.tensor([[0, 5, 6, 7, 1]]), pixel_values=IMAGE)
+    assert seen == [None]
+    assert hooks_on(clip) == 0
+    assert not clip._forward_hooks_always_called

@@ -10,9 +10,10 @@ import torch
 import transformers
 from torch import nn
 
+from tests import tiny_mllm
 from toolkit import sites
 from toolkit.errors import SiteNotFound, UsageError
-from toolkit.sites import Site, known_sites, path_of, resolve
+from toolkit.sites import Site, SiteMap, known_sites, path_of, resolve
 
 VISION: dict[str, Any] = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 16, "patch_size": 8,
@@ -81,7 +82,10 @@ def idefics3() -> nn.Module:
 TOWER = {"vision.block": 3, "vision.attn": 3, "vision.patch_embed": 0, "vision.norm": 0}
 WORDY = {"text.block": 2, "text.attn": 2, "text.embed": 0, "text.norm": 0}
 JOINT = {"vision.proj": 0, "text.proj": 0}
-LANGUAGE = {"lm.block": 4, "lm.attn": 4, "lm.mlp": 4, "lm.embed": 0, "lm.norm": 0, "lm.head": 0}
+LANGUAGE = {
+    "lm.block": 4, "lm.attn": 4, "lm.mlp": 4, "lm.input_norm": 4, "lm.q": 4, "lm.k": 4, "lm.v": 4,
+    "lm": 0, "lm.embed": 0, "lm.norm": 0, "lm.head": 0,
+}  # fmt: skip
 NO_TEXT_NORM = {name: layers for name, layers in WORDY.items() if name != "text.norm"}
 NO_VISION_NORM = {name: layers for name, layers in TOWER.items() if name != "vision.norm"}
 
@@ -119,6 +123,43 @@ def test_sites_of_every_architecture(name: str) -> None:
         found = [path_of(model, Site(site, layer if layers else None)) for layer in range(max(layers, 1))]
         assert len(set(found)) == max(layers, 1)
         assert all(paths[path] is resolve(model, Site(site, layer if layers else None)) for layer, path in enumerate(found))
+
+
+@pytest.mark.parametrize("family", tiny_mllm.FAMILIES)
+def test_every_family_of_multimodal_language_models(family: str) -> None:
+    """The sites that methods need, at the layers of the decoder; vision towers and projectors for whoever must leave them alone."""
+    model = tiny_mllm.build(family)
+    sites = SiteMap(model)
+    known = sites.known()
+    assert known == known_sites(model)
+    decoder = model.get_decoder()
+    assert sites.resolve("lm") is decoder
+    assert [sites.resolve(f"lm.block:{layer}") for layer in range(len(decoder.layers))] == list(decoder.layers)
+    crossing = [3, 6] if family == "mllama" else []
+    attending = [layer for layer in range(len(decoder.layers)) if layer not in crossing]
+    for name, attribute in (("lm.attn", ""), ("lm.q", "q_proj"), ("lm.k", "k_proj"), ("lm.v", "v_proj")):
+        expected = {layer: decoder.layers[layer].self_attn.get_submodule(attribute) for layer in attending}
+        assert sites.layers(name) == expected
+    assert list(sites.layers("lm.k_norm")) == (attending if family in ("qwen3_vl", "gemma3") else [])
+    assert sites.resolve("lm.embed") is model.get_input_embeddings()
+    assert sites.resolve("lm.head") is model.get_output_embeddings()
+    assert known["lm.input_norm"] == len(decoder.layers)
+    assert {"vision.block", "vision.patch_embed", "projector"} <= known.keys()
+
+
+def test_layers_without_a_part_are_said() -> None:
+    model = tiny_mllm.build("mllama")
+    with pytest.raises(SiteNotFound, match=r"layer 3 has no 'lm\.attn'") as caught:
+        resolve(model, "lm.attn:3")
+    assert caught.value.hint == "layers that have it: 0, 1, 2, 4, 5, 7"
+    assert path_of(model, "lm.attn:4").endswith("layers.4.self_attn")
+    assert SiteMap(model).layers("lm.nothing") == {}
+
+
+def test_the_whole_model_is_a_site() -> None:
+    model = nn.Linear(2, 2)
+    assert resolve(model, "model") is model
+    assert path_of(model, "model") == ""
 
 
 def test_layers_are_in_the_order_of_the_forward_pass() -> None:
@@ -171,7 +212,7 @@ def test_older_layouts_are_found_too() -> None:
     old.language_model = nn.Module()
     old.language_model.model = new.get_submodule("model.language_model")
     old.language_model.lm_head = new.get_submodule("lm_head")
-    assert known_sites(old) == known_sites(new)
+    assert known_sites(old) == known_sites(new) | {"lm.whole": 0}
     assert resolve(old, "lm.attn:-1") is resolve(new, "lm.attn:3")
     assert path_of(old, "vision.block:0") == "vision_tower.vision_model.encoder.layers.0"
 
