@@ -203,4 +203,4 @@ def _devices(module: Any) -> list[str]:
 
 def _processor_files(folder: Path) -> list[Path]:
     names = ("preprocessor_config.json", "processor_config.json", "chat_template.json", "chat_template.jinja")
-    return [folder / name for name in names if (folder / name).is_file()]
+    return [folder / name for name in names if (folder / name).is_file()] + sorted((folder / "qformer_tokenizer").glob("*.json"))

@@ -9,6 +9,7 @@ from toolkit.errors import ModelNotFound, UnsafeLoadError
 from toolkit.models import weights
 
 CONFIGURATION = ["*.json", "*.txt", "*.model", "*.jinja"]
+QFORMER = "qformer_tokenizer/*"  # InstructBLIP's second tokenizer
 NESTED = ["*/*"]  # other formats and training states live in subfolders
 
 
@@ -19,6 +20,8 @@ def fetch_repository(repo: str, revision: str | None, *, offline: bool, allow_pi
     """
     folder = fetch_configuration(repo, revision, offline=offline)
     commit = folder.name  # all further files from the same state of the repository
+    if (folder / "config.json").is_file() and weights.read_json(folder / "config.json").get("model_type") == "instructblip":
+        _snapshot(repo, commit, [QFORMER], offline=offline, ignore=[])
     names = ["model*.safetensors", "open_clip_model*.safetensors"]
     if not (folder / "config.json").is_file():
         names.reverse()
@@ -57,11 +60,11 @@ def fetch_weights(repo: str, safe: Sequence[str], pickled: Sequence[str], *, off
     raise _not_found(repo, None, offline, f"none of its files is called {' or '.join(safe)}")
 
 
-def _snapshot(repo: str, revision: str | None, patterns: list[str], *, offline: bool) -> Path:
+def _snapshot(repo: str, revision: str | None, patterns: list[str], *, offline: bool, ignore: list[str] = NESTED) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, ignore_patterns=NESTED, local_files_only=offline))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, ignore_patterns=ignore, local_files_only=offline))
     except Exception as error:  # the client raises errors of several libraries: no network, no such repository, no access, no such revision
         raise _not_found(repo, revision, offline, _reason(error)) from error
 

@@ -60,12 +60,10 @@ def collate(rows: Sequence[Row], keys: Iterable[str], pads: Mapping[str, int], k
     joined = {}
     for key in keys:
         parts = [row.data[key] for row in rows]
-        if _is_sequence(key, rows[0]):
-            longest = max(part.shape[1] for part in parts)
-            parts = [_pad(part, {1: longest}, pads.get(key, 0), left=True) for part in parts]
-        elif any(part.shape[1:] != parts[0].shape[1:] for part in parts):
-            sizes = {axis: max(part.shape[axis] for part in parts) for axis in range(1, parts[0].ndim)}
-            parts = [_pad(part, sizes, pads.get(key, 0), left=False) for part in parts]
+        if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
+            shape = [max(part.shape[axis] for part in parts) for axis in range(1, parts[0].ndim)]
+            left = _is_sequence(key, rows[0])
+            parts = [_pad(part, [1, *shape], pads.get(key, 0), left=left) for part in parts]
         joined[key] = torch.cat(parts)
     return joined
 
@@ -75,13 +73,13 @@ def _is_sequence(key: str, row: Row) -> bool:
     return tensor.ndim >= 2 and tensor.shape[:2] == row.data[IDS].shape and (key in (IDS, MASK) or key.endswith(("_type_ids", "_mask")))
 
 
-def _pad(tensor: Tensor, sizes: Mapping[int, int], value: int, *, left: bool) -> Tensor:
-    shape = [sizes.get(axis, length) for axis, length in enumerate(tensor.shape)]
-    if list(tensor.shape) == shape:
-        return tensor
-    padded = tensor.new_full(shape, value)
-    place = tuple(slice(total - length, total) if left else slice(0, length) for total, length in zip(shape, tensor.shape, strict=True))
-    padded[place] = tensor
+def _pad(tensor: Tensor, shape: Sequence[int], value: int, *, left: bool) -> Tensor:
+    """``tensor`` in the first corner of a larger one; ``left``: at the end of its second axis."""
+    padded = tensor.new_full((tensor.shape[0], *shape[1:]), value)
+    place = [slice(0, length) for length in tensor.shape]
+    if left:
+        place[1] = slice(shape[1] - tensor.shape[1], shape[1])
+    padded[tuple(place)] = tensor
     return padded
 
 

@@ -48,7 +48,7 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[
         assert not local_files_only
         target = tmp_path / "downloads" / COMMIT
         target.mkdir(parents=True, exist_ok=True)
-        for path in repository.iterdir():
+        for path in filter(Path.is_file, repository.iterdir()):
             if any(fnmatch(path.name, pattern) for pattern in allow_patterns) and not (target / path.name).exists():
                 downloaded.append(path.name)
                 shutil.copy(path, target)
@@ -168,6 +168,22 @@ def test_answerers_come_with_processor_and_chat_template(online: Any, cached: An
     assert answerer.answer([Question("what?")], max_new_tokens=2)[0].error is None
     assert {"model.safetensors", "chat_template.jinja", "processor_config.json", "tokenizer.json"} <= set(downloaded)
     assert "pytorch_model.bin" not in downloaded
+
+
+def test_the_second_tokenizer_of_instructblip_is_fetched(online: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository, _ = online
+    tiny_mllm.write("instructblip", repository)
+    inner = huggingface_hub.snapshot_download
+
+    def with_folders(repo: str, *, allow_patterns: list[str], **settings: Any) -> str:
+        target = inner(repo, allow_patterns=allow_patterns, **settings)
+        if "qformer_tokenizer/*" in allow_patterns and "*/*" not in settings["ignore_patterns"]:
+            shutil.copytree(repository / "qformer_tokenizer", Path(target) / "qformer_tokenizer", dirs_exist_ok=True)
+        return target
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", with_folders)
+    (repository / "onnx").mkdir()
+    assert load_answerer("hf:some/instructblip", device="cpu").processor.qformer_tokenizer is not None
 
 
 def test_cached_answerers_load_offline(cached: Any) -> None:
