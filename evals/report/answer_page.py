@@ -158,7 +158,7 @@ def pointed_sentence(view: AnswerView, row: Asked) -> str:
     found = None if record is None else point_at(record)
     if found is None:
         return ""
-    names = map_names(view.method)
+    names = map_names(view.method_name)
     parts = [f"{names[name].lower()} {share(each.share)}" for name, each in found.maps.items()]
     area = next(iter(found.maps.values())).area
     return f"On the pixels that show the answer: {', '.join(parts)} (an even map: {share(area)})."
@@ -173,7 +173,7 @@ def attention_section(view: AnswerView) -> Context | None:
     shares = [bound for each in maps.values() for bound in (*(each["share"]["ci95"] or ()), each["share"]["value"], each["uniform"])]
     domain = (0.0, nice_domain([0.0, *shares])[1])
     ticks = nice_ticks(*domain, most=5)
-    names = map_names(view.method)
+    names = map_names(view.method_name)
     rows = [_map_row(names[name], maps[name], domain, ticks) for name in MAPS if name in maps]
     return {
         "n": found["n"],

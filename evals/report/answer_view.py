@@ -92,6 +92,19 @@ class AnswerView(RunView):
         }
 
     @cached_property
+    def method_name(self) -> str:
+        """Of the method alone."""
+        return super().method
+
+    @cached_property
+    def method(self) -> str:
+        """With the mode, where the method has several: they are as different as methods are."""
+        said = self.manifest.get("method")
+        config = said.get("config") if isinstance(said, Mapping) else None
+        mode = config.get("mode") if isinstance(config, Mapping) else None
+        return f"{self.method_name}, {clean(mode, 40)}" if mode else self.method_name
+
+    @cached_property
     def by_id(self) -> dict[str, SampleRecord]:
         return {record.id: record for record in self.records}
 

@@ -31,6 +31,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 MISTAKES, HESITANT = 24, 12
 OVERVIEW_MISTAKES = 12
 CARDS, OVERVIEW_CARDS = 6, 2
+NARROW = 0.02  # scores of a group that lie closer together get an axis of this width on both sides
 
 AnyPair = page.Pair | answer_pairs.AnswerPair
 
@@ -227,6 +228,8 @@ def _group_domain(values: list[float], fraction: bool, chances: list[float]) -> 
     """A single run gets the whole axis; several get the part that shows their difference, with chance if that costs little."""
     if fraction and len(values) <= 3:
         return 0.0, 1.0
+    if fraction and values and max(values) - min(values) < NARROW:  # equal scores need no microscope
+        values = [*values, max(0.0, min(values) - NARROW), min(1.0, max(values) + NARROW)]
     domain = nice_domain(values, bounds=(0.0, 1.0) if fraction else None)
     near = nice_domain([*values, *chances], bounds=(0.0, 1.0) if fraction else None)
     return near if near[1] - near[0] < 2 * (domain[1] - domain[0]) else domain

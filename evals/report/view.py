@@ -119,6 +119,7 @@ class RunView:
         generation = self.manifest.get("generation")
         found |= generation if isinstance(generation, Mapping) else {}
         found |= {key: self.manifest[key] for key in ("dtype", "limit", "seed") if key in self.manifest}
+        found.pop("keep_maps", None)  # changes what is written down, and no answer
         return {clean(key, 40): _setting(value) for key, value in found.items()}
 
     @property
