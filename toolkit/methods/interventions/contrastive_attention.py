@@ -173,6 +173,8 @@ def record_of(
         record |= decision.record()
         if config.mode == "maps" or config.keep_maps:
             record["maps"] = decision.maps()
+            if left_out := len(decision.views) - len(decision.placed_views):
+                notes.append(f"{left_out} tiles whose place in the image is not known are left out of the maps")
     if config.mode == "mask":
         until, phase = effective(config)
         record["edit"] = {"where": config.where, "lam": config.lam, "rho": config.rho, "until": until, "phase": phase}

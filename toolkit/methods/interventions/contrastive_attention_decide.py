@@ -59,9 +59,14 @@ class Decision:
         """How many images the prompt has; 0 where that is not known."""
         return len({view.image for view in self.views})
 
+    @property
+    def placed_views(self) -> list[View]:
+        """The views whose place in the picture is known. Of tiles some models do not tell it; the whole image is always among the views."""
+        return [view for view in self.views if view.box is not None]
+
     def grids(self, values: Tensor, image: int = 0, kinds: Sequence[str] | None = None) -> list[HeatGrid]:
         """The views of one image as grids of ``values`` (V,), for drawing and cropping. Raises: Refused: if a view has no grid."""
-        chosen = [view for view in self.views if view.image == image and (kinds is None or view.kind in kinds)]
+        chosen = [view for view in self.placed_views if view.image == image and (kinds is None or view.kind in kinds)]
         if not chosen or any(view.grid is None for view in chosen):
             raise Refused(
                 "the image tokens of this model have no place in the picture, or their grid is not known",
@@ -79,11 +84,11 @@ class Decision:
         return merge_grids(self.grids(self.importance, image))
 
     def maps(self) -> list[dict[str, JSON]]:
-        """For records: every view with its grid and box, and early, late, contrast and masked row by row (five digits)."""
+        """For records: every placed view with its grid and box; early, late, contrast and masked row by row (five digits)."""
         places = self.positions.cpu()
         early, late, importance = (values.detach().cpu().float() for values in (self.early, self.late, self.importance))
         masked, rows = self.masked.cpu(), []
-        for view in self.views:
+        for view in self.placed_views:
             index = torch.searchsorted(places, view.positions.cpu())
             row: dict[str, JSON] = {"image": view.image, "kind": view.kind, "grid": None if view.grid is None else list(view.grid)}
             row |= {"box": list(view.box or WHOLE), "early": _digits(early[index]), "late": _digits(late[index])}
