@@ -148,7 +148,7 @@ class SecondBranch(ABC):
         with torch.no_grad():
             inputs = self.inputs(call)
             if inputs is None:
-                call.skipped = True
+                call.skipped, call.kwargs = True, {}
                 self.decisions += [{"skipped": "no image"} for _ in range(logits.shape[0])] if call.prompt else []
                 return logits
             outputs = self.run({**inputs, "past_key_values": call.cache, "return_dict": True})
@@ -157,17 +157,19 @@ class SecondBranch(ABC):
                 rows = torch.arange(logits.shape[0], device=logits.device)
                 places = last_positions(call.kwargs, logits)
                 self.decisions += self.decide(call, logits[rows, places], changed[rows, places])
-        self._outputs = (call, outputs)
+        # The inputs hold the model's cache, which must die with its generate call and not with this object.
+        call.kwargs = {}
+        self._outputs = (call, getattr(outputs, "past_key_values", None))
         return changed
 
     def _leave(self, output: Any) -> None:
         """A model that makes its cache by itself returns it: that one is continued next time."""
         if self._outputs is None:
             return
-        (call, outputs), self._outputs = self._outputs, None
+        (call, second), self._outputs = self._outputs, None
         cache = getattr(output, "past_key_values", None)
         if call.prefill and call.cache is None and cache is not None:
-            call.cache = getattr(outputs, "past_key_values", None)
+            call.cache = second
             self._pair(cache, call)
 
     def _pair(self, cache: Any, call: Call) -> None:

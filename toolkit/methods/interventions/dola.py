@@ -252,6 +252,7 @@ class DolaAttachment:
 
     def _contrast(self, logits: Tensor) -> Tensor:
         states, self._states = self._states, {}
+        kwargs, self._kwargs = self._kwargs, {}  # they hold the model's cache, which must not live longer than its generate call
         if logits.ndim != 3:
             raise Refused("dola changes logits, and this call also asks for a loss", hint="leave the labels out")
         if logits.requires_grad:
@@ -263,7 +264,7 @@ class DolaAttachment:
             chosen = torch.stack(premature).gather(0, places[None, ..., None].expand(-1, -1, -1, logits.shape[-1]))[0]
             changed = contrast_layers(logits, chosen, self.config.relative_top)
             if self._begins:
-                self._decide(logits, changed, places, distances)
+                self._decide(kwargs, logits, changed, places, distances)
         return changed.to(logits.dtype)
 
     def _normed(self, hidden: Tensor) -> Tensor:
@@ -284,9 +285,9 @@ class DolaAttachment:
             )
         self._checked = True
 
-    def _decide(self, logits: Tensor, changed: Tensor, places: Tensor, distances: Tensor) -> None:
+    def _decide(self, kwargs: dict[str, Any], logits: Tensor, changed: Tensor, places: Tensor, distances: Tensor) -> None:
         rows = torch.arange(logits.shape[0], device=logits.device)
-        last = last_positions(self._kwargs, logits)
+        last = last_positions(kwargs, logits)
         before, after, layers = logits[rows, last].argmax(-1), changed[rows, last].argmax(-1), places[rows, last]
         far = distances[:, rows, last].T
         for plain, token, place, divergences in zip(before.tolist(), after.tolist(), layers.tolist(), far.tolist(), strict=True):

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.attention import AttentionSession, Prefill
-from toolkit.attention.images import image_token_id
 from toolkit.errors import Refused, SiteNotFound, UsageError
 from toolkit.methods.interventions.base import Intervention
 from toolkit.methods.interventions.branches import Call, SecondBranch
@@ -43,27 +42,26 @@ def amplification(logits: Tensor, alpha: float) -> Tensor:
     return alpha * logits.abs()
 
 
-def text_only(ids: Tensor, mask: Tensor, image_token: int, pad: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def text_only(ids: Tensor, text: Tensor, pad: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """A batch of prompts without image tokens and padding, padded anew on the left.
 
     Args:
-        ids: (B, L) int64. mask: (B, L) bool, True for real tokens.
-        image_token: what is taken out. pad: what is put in.
+        ids: (B, L) int64. text: (B, L) bool, True for what stays: neither padding nor of an image.
+        pad: what is put in on the left.
     Returns: (B, S) ids and (B, S) bool mask, S at least 1, and (B, L) int64: where each token went, -1 for those that are gone.
 
-    >>> text_only(torch.tensor([[5, 9, 9, 6], [0, 9, 9, 7]]), torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1]]).bool(), 9)[0]
+    >>> text_only(torch.tensor([[5, 9, 9, 6], [0, 9, 9, 7]]), torch.tensor([[1, 0, 0, 1], [0, 0, 0, 1]]).bool())[0]
     tensor([[5, 6],
             [0, 7]])
     """
-    keep = mask & (ids != image_token)
-    counts = keep.sum(dim=-1, keepdim=True)
+    counts = text.sum(dim=-1, keepdim=True)
     length = max(int(counts.max()), 1)
-    places = torch.where(keep, keep.cumsum(dim=-1) - 1 + length - counts, -1)
+    places = torch.where(text, text.cumsum(dim=-1) - 1 + length - counts, -1)
     rows = torch.arange(ids.shape[0], device=ids.device)[:, None].expand_as(ids)
     texts = torch.full((ids.shape[0], length), pad, dtype=ids.dtype, device=ids.device)
     real = torch.zeros(texts.shape, dtype=torch.bool, device=ids.device)
-    texts[rows[keep], places[keep]] = ids[keep]
-    real[rows[keep], places[keep]] = True
+    texts[rows[text], places[text]] = ids[text]
+    real[rows[text], places[text]] = True
     return texts, real, places
 
 
@@ -144,7 +142,8 @@ class PaiAttachment:
             if config.alpha > 0:
                 self._session.amplify(self.layers, functools.partial(amplification, alpha=config.alpha))
         if config.gamma > 1:
-            self._branch = _TextBranch(module, config)
+            assert self._session is not None
+            self._branch = _TextBranch(module, config, self._session)
 
     def __enter__(self) -> PaiAttachment:
         if self._session is not None:
@@ -181,22 +180,20 @@ def _refuse_cross_attention(module: nn.Module, depth: int) -> None:
 
 
 class _TextBranch(SecondBranch):
-    def __init__(self, module: nn.Module, config: PaiConfig) -> None:
+    def __init__(self, module: nn.Module, config: PaiConfig, session: AttentionSession) -> None:
         super().__init__(module, Pai.name)
         self.config = config
-        token = image_token_id(module.config)
-        if token is None:
-            raise Refused(f"pai does not know the image token of {type(module).__name__}", hint="set gamma=1")
-        self.image_token = token
+        self.session = session  # it knows padding and images of every prompt, in whatever form the model gets its mask
 
     def inputs(self, call: Call) -> dict[str, Any] | None:
         ids = call.kwargs.get("input_ids")
         if ids is None:
             raise Refused("pai needs the tokens of the prompt to take the image out, and got embeddings", hint="set gamma=1")
         if call.prefill:
-            mask = call.kwargs.get("attention_mask")
-            real = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else torch.ones_like(ids, dtype=torch.bool)
-            ids, seen, call.state["places"] = text_only(ids, real[:, -ids.shape[1] :], self.image_token)
+            prefill = self.session.prefill
+            assert prefill is not None  # the session sees every prompt before this branch does
+            text = (prefill.attention_mask & ~prefill.image_mask).to(ids.device)
+            ids, seen, call.state["places"] = text_only(ids, text)
             if not bool(seen.any(dim=-1).all()):
                 raise Refused("a prompt is nothing but an image: there is nothing to contrast it with", hint="set gamma=1")
         else:

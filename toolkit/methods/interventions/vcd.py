@@ -108,6 +108,7 @@ class _NoisedBranch(SecondBranch):
     def inputs(self, call: Call) -> dict[str, Any] | None:
         kwargs = call.kwargs
         if not call.prefill:
+            self._encodings.note({}, None)
             return kwargs
         encoded = kwargs.get("mm_encoder_outputs") or {}
         if kwargs.get("pixel_values_videos") is not None or encoded.get("video") is not None:

@@ -203,10 +203,10 @@ class Vicrop(Intervention):
         box = clipped(placed(_fractions(window, whole), visible))
         record: dict[str, JSON] = {
             "layer": layer,
-            "box": [round(edge, 6) for edge in box],
+            "box": list(box),
             "size": window.size,
             "sharpness": float(f"{window.sharpness:.6g}"),
-            "crop": {"image": 0, "box": [round(edge, 6) for edge in box], "rule": "vicrop"},
+            "crop": {"image": 0, "box": list(box), "rule": "vicrop"},
         }
         if window.size is None:
             record["notes"] = ["the smallest window covers the image: the crop is all that the model sees of it"]
