@@ -217,8 +217,8 @@ def _register(implementation: str | None) -> str:
         def attend(
             module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None, **kwargs: Any
         ) -> tuple[Tensor, Tensor | None]:
-            watchers = _watchers.get(module, ())
-            if not watchers or torch.compiler.is_compiling() or is_aside():
+            watchers = () if torch.compiler.is_compiling() else _watchers.get(module, ())
+            if not watchers or is_aside():
                 return base_function(module, base)(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
             call = Call(base, module, (query, key, value), attention_mask, scaling, kwargs)
             return _in_turn(call, watchers)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from toolkit import sites
 from toolkit.errors import ShapeError, SiteNotFound, UsageError
-from toolkit.hooks import HookSession
+from toolkit.hooks import HookSession, aside, is_aside
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
 SPECIAL = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
@@ -373,3 +373,26 @@ def test_after_always_is_called_when_the_model_raises(clip: nn.Module) -> None:
     assert seen == [None]
     assert hooks_on(clip) == 0
     assert not clip._forward_hooks_always_called
+
+
+def test_a_pass_aside_sees_no_session(clip: nn.Module) -> None:
+    """As a second pass within a first one needs it; only in this thread, and it ends with its block, also by an error."""
+    import threading
+
+    elsewhere: list[bool] = []
+    with torch.no_grad():
+        plain = embed(clip)
+        with HookSession(clip) as session:
+            read = session.read("vision.block:0")
+            session.edit_input("vision.block:1", lambda states: states * 0)
+            with pytest.raises(RuntimeError, match="inside"), aside(), aside():
+                assert torch.equal(embed(clip), plain)
+                thread = threading.Thread(target=lambda: elsewhere.append(is_aside()))
+                thread.start()
+                thread.join()
+                raise RuntimeError("inside")
+            assert len(read) == 0
+            assert not torch.equal(embed(clip), plain)
+            assert len(read) == 1
+    assert elsewhere == [False]
+    assert not is_aside()
