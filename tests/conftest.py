@@ -72,6 +72,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_hf_clip(tmp_path_factory.mktemp("tiny-clip"))
 
 
+@pytest.fixture(scope="session")
+def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaVA-1.5 checkpoint folder in the real format, six layers of random weights."""
+    from tests.tiny_mllm import write_llava
+
+    return write_llava(tmp_path_factory.mktemp("tiny-llava"))
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder with three classes of four small images each; a test may add to it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,16 +18,46 @@ def call(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
 
 
-def test_demo_compares_on_real_photos_and_on_goods_and_writes_one_page(tiny_model: Path, tmp_path: Path) -> None:
-    result = call("demo", "-m", f"local:{tiny_model}", "--output", tmp_path / "demo", "--limit", "32", "--json")
+def test_demo_compares_on_photos_goods_and_questions_and_writes_one_page(tiny_model: Path, tiny_llava: Path, tmp_path: Path) -> None:
+    models = ("-m", f"local:{tiny_model}", "--answerer", f"local:{tiny_llava}")
+    result = call("demo", *models, "--output", tmp_path / "demo", "--limit", "16", "--json")
     assert result.exit_code == 0, result.stderr
     compared = json.loads(result.stdout)
-    assert [row["task"] for row in compared] == ["eurosat", "bazaar/category", "bazaar/lines", "bazaar/lines-heldout"]
-    assert {row["n"] for row in compared} == {32}
+    classified = ["eurosat", "bazaar/category", "bazaar/lines", "bazaar/lines-heldout"]
+    rivals = ["contrastive attention", "contrastive attention, crop", "vicrop", "vcd", "dola", "pai"]
+    assert [row["task"] for row in compared] == classified + ["bazaar/vqa"] * len(rivals)
+    assert [row["settings"] for row in compared[4:]] == [["plain", rival] for rival in rivals]
+    assert {row["n"] for row in compared} == {16}
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("data:image") > 10
     assert "nothing about real photos" in page
-    assert len(list((tmp_path / "demo").glob("*/*/report.html"))) == 8
+    assert page.count("on the pixels that show the answer") >= 2
+    assert len(list((tmp_path / "demo").glob("*/*/report.html"))) == 8 + 7
+    maps = tmp_path / "demo" / "bazaar-vqa" / "contrastive-attention" / "samples.jsonl"
+    assert all(json.loads(line)["prediction"]["decision"]["maps"] for line in maps.read_text().splitlines())
+
+
+def test_demo_without_a_model_that_answers_shows_the_rest_and_is_no_success(tiny_model: Path, tmp_path: Path) -> None:
+    how = ("-m", f"local:{tiny_model}", "--answerer", f"local:{tmp_path / 'none'}", "--limit", "8")
+    result = call("demo", *how, "--output", tmp_path / "demo")
+    assert result.exit_code == 3
+    assert "is not there" in result.stderr
+    assert "The questions of bazaar/vqa were not asked" in result.stdout
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "The questions of bazaar/vqa were not asked" in page
+    assert "EuroSAT" in page
+
+
+def test_demo_says_which_method_refuses(tiny_model: Path, tiny_llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evals import demo
+
+    asks = next(show for show in shows() if show.asks)
+    settings = {"plain": {"method": "plain"}, "vicrop": {"method": "vicrop"}}  # the published layer is of a model of 32
+    monkeypatch.setattr(demo, "shows", lambda: [dataclasses.replace(asks, settings=settings)])
+    result = call("demo", "-m", f"local:{tiny_model}", "--answerer", f"local:{tiny_llava}", "--limit", "8", "--output", tmp_path / "demo")
+    assert result.exit_code == 0, result.stderr
+    assert "vicrop was not run: " in result.stdout
+    assert "vicrop was not run: " in (tmp_path / "demo" / "report.html").read_text()
 
 
 def test_demo_takes_shipped_photos() -> None:
