@@ -136,6 +136,8 @@ def sentence(decision: Mapping[str, JSON]) -> str:
     if decision.get("i_star") is not None:
         late = (decision.get("layers") or {}).get("late")
         parts.append(f"compared layer {decision['i_star'] + base} with layer {late + base if isinstance(late, int) else '?'}")
+    elif "layer" in decision:
+        parts.append(f"compared this question with any other in layer {decision['layer']} (from 0)")
     if decision.get("mode") == "mask" and decision.get("image_tokens"):
         parts.append(f"masked {decision.get('masked', 0)} of {decision['image_tokens']} image tokens")
     box = (decision.get("crop") or {}).get("box")

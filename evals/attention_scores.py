@@ -20,7 +20,7 @@ from toolkit.types import JSON, Metric
 
 MAPS = ("early", "late", "contrast")
 NAMES = {
-    "vicrop": {"early": "General instruction", "late": "This question", "contrast": "Ratio of both"},
+    "vicrop": {"early": "Any question", "late": "This question", "contrast": "Ratio of both"},
     "": {"early": "Early layer", "late": "Late layer", "contrast": "Contrast of both"},
 }
 """method -> map -> what it is to people; most methods have those of contrastive attention."""

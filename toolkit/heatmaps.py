@@ -116,15 +116,23 @@ def maps_svg(picture: Image.Image, decision: Mapping[str, Any], *, title: str = 
 def _row(small: Image.Image, decision: Mapping[str, Any], views: Sequence[Mapping[str, Any]], prefix: str) -> list[Panel]:
     early, late, gain = (merge_grids([_grid(view, view[name]) for view in views]) for name in ("early", "late", "contrast"))
     top = max(_high(early), _high(late))  # one scale for both layers, so that they can be compared
-    layers, early_layer = decision.get("layers") or {}, decision.get("i_star")
-    base = layers.get("layer_base", 0)  # records count from 0; people see the numbers that the options have
+    before, after = _titles(decision)
     panels = [
         Panel(f"{prefix}image", "", _framed(small, _crop_box(decision, views))),
-        _much(f"{prefix}early layer {'?' if early_layer is None else early_layer + base}", small, early, top),
-        _much(f"{prefix}late layer {layers['late'] + base if 'late' in layers else '?'}", small, late, top),
+        _much(f"{prefix}{before}", small, early, top),
+        _much(f"{prefix}{after}", small, late, top),
         _gain(f"{prefix}late - early", small, gain) if gain.min() < 0 else _much(f"{prefix}contrast", small, gain, _high(gain)),
     ]
     return [*panels, _effect(prefix, small, decision, views)]
+
+
+def _titles(decision: Mapping[str, Any]) -> tuple[str, str]:
+    """What the two compared maps are: two layers, or, of a method that reads one, two prompts."""
+    layers, early = decision.get("layers") or {}, decision.get("i_star")
+    if early is None and "layer" in decision:
+        return "any question", f"this question, layer {decision['layer']}"
+    base = layers.get("layer_base", 0)  # records count from 0; people see the numbers that the options have
+    return f"early layer {'?' if early is None else early + base}", f"late layer {layers['late'] + base if 'late' in layers else '?'}"
 
 
 def _effect(prefix: str, small: Image.Image, decision: Mapping[str, Any], views: Sequence[Mapping[str, Any]]) -> Panel:
