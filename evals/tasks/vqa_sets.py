@@ -129,12 +129,17 @@ def _gqa(root: Path, split: str, ocr: bool) -> Found:
     return Found(entries, files, ("images", "allImages/images", ""), (lambda name: f"{name}.jpg",))
 
 
+_GQA_FIELDS = {"imageId", "question", "answer", "fullAnswer", "isBalanced", "groups", "entailed", "equivalent", "types", "annotations"}
+_GQA_FIELDS |= {"semantic", "semanticStr"}
+
+
 def _gqa_question(where: str, name: str, value: Any, known: bool) -> Entry:
     row = Row.of(where, value)
     types: dict[str, Any] = {}
     if known or "types" in row.values:
         kinds = Row(f"{where}, types", row.member("types"))
         types = {"question_type": kinds.optional_text("structural"), "semantic_type": kinds.optional_text("semantic")}
+    types |= row.rest(_GQA_FIELDS)
     answers = [row.text("answer")] if known or row.values.get("answer") is not None else None
     return Entry(where, name, row.text("question"), answers, row.identity("imageId"), types)
 
@@ -157,7 +162,7 @@ def _vizwiz_questions(path: Path, known: bool) -> Iterator[Entry]:
             types["answerable"] = "answerable" if row.number("answerable") else "unanswerable"
             types["answer_type"] = row.optional_text("answer_type")
             answers = row.answers(count=PUBLIC_TEN)
-        yield Entry(where, row.text("image"), row.text("question"), answers, row.text("image"), types)
+        yield Entry(where, row.text("image"), row.text("question", empty=True), answers, row.text("image"), types)
 
 
 def _textvqa(root: Path, split: str, ocr: bool) -> Found:

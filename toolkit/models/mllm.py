@@ -7,7 +7,6 @@ back in the order of the questions. Where memory runs out the batch is halved, a
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from toolkit.errors import ImageError, ModelConfigError, PermafrostError, UsageE
 from toolkit.images import as_source
 from toolkit.models import generative
 from toolkit.models.features import PIXELS, SharedFeatures
-from toolkit.models.library import first_line, quiet, without_versions
+from toolkit.models.library import first_line
 from toolkit.models.preparing import Failure, Preparer
 from toolkit.models.prompts import Prompter
 from toolkit.models.rows import IDS, Row, batches, collate
@@ -67,6 +66,8 @@ class Mllm:
         self.module: Any = module.eval().requires_grad_(False)
         self.info: Mapping[str, JSON] = dict(info or {})
         self._identity = identity
+        template = getattr(processor, "chat_template", None)
+        self._template = None if template is None else fingerprint(str(template))[:16]  # two prompts are one only under one template
         text = module.config.get_text_config()
         token = getattr(module.config, "image_token_id", None) or getattr(module.config, "image_token_index", None)
         limit = getattr(text, "max_position_embeddings", None)
@@ -84,7 +85,7 @@ class Mllm:
     @functools.cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) over weights, processor, tokenizer, quantisation and dtype: equal ones give equal answers."""
-        return fingerprint(self._identity if self._identity is not None else _identity_in_memory(self.module, self.processor))
+        return fingerprint(self._identity if self._identity is not None else generative.identity_in_memory(self.module, self.processor))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -109,7 +110,8 @@ class Mllm:
             share_pictures: encode a picture that several questions are about once. False gives every ``generate`` the pixels.
             generate_kwargs: for ``generate``; without any it is greedy, whatever the checkpoint's generation_config says.
         Returns: answers whose ``error`` is set where a picture cannot be read, a prompt is too long, or memory does not suffice for one
-            question. ``info`` holds prompt_tokens, batch_size, stopped ("end" or "length"), and batch_halved_from where it was.
+            question. ``info`` holds prompt_tokens, batch_size, stopped ("end" or "length"), chat_template (start of its hash), and
+            batch_halved_from where it was.
         Raises: UsageError, ModelConfigError: what is wrong concerns all questions.
         """
         common: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "share_pictures": share_pictures}
@@ -287,6 +289,7 @@ class Mllm:
         answers = []
         for number, (row, text, (ids, ended)) in enumerate(zip(rows, texts, new, strict=True)):
             info: dict[str, JSON] = {"prompt_tokens": row.length, "batch_size": len(rows), "stopped": "end" if ended else "length"}
+            info["chat_template"] = self._template
             if decisions is not None:
                 info["decision"] = dict(decisions[number])
             answers.append(Answer(text=text, tokens=tuple(ids), seconds=seconds, info=info))
@@ -315,7 +318,7 @@ def load_folder(
     loaded = generative.load_folder(
         folder, KINDS, device=device, dtype=dtype, quantise=quantise, device_map=device_map, allow_pickle=allow_pickle, hint=HINT
     )
-    return Mllm(name, loaded.module, load_processor(folder), identity=loaded.identity, info=loaded.info)
+    return Mllm(name, loaded.module, generative.load_processor(folder), identity=loaded.identity, info=loaded.info)
 
 
 def wrap_answerer(model: Any, processor: Any, name: str = "model in memory") -> Mllm:
@@ -324,20 +327,6 @@ def wrap_answerer(model: Any, processor: Any, name: str = "model in memory") -> 
     Raises: ModelConfigError: they cannot answer questions about pictures, or have no chat template and no documented prompt.
     """
     return Mllm(name, model, processor)
-
-
-def load_processor(folder: Path) -> Any:
-    """The processor in a model folder. Raises: ModelConfigError: it is missing, damaged, or of a kind that needs code of its own."""
-    from transformers import AutoProcessor
-
-    try:
-        with quiet():
-            return AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # a damaged tokenizer.json raises plain Exception
-        raise ModelConfigError(
-            f"the processor in {folder} cannot be loaded: {first_line(error)}",
-            hint="expected are preprocessor_config.json or processor_config.json and the tokenizer's files",
-        ) from error
 
 
 def _checked(questions: Sequence[Question]) -> list[Question]:
@@ -366,27 +355,3 @@ def _sentence(error: Exception) -> str:
 def _is_out_of_memory(error: BaseException) -> bool:
     words = str(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in words or "can't allocate memory" in words
-
-
-def _identity_in_memory(module: Any, processor: Any) -> JSON:
-    """Configuration, weights and processor as they are now. Weights on the disk are read in, one after the other."""
-    state = module.state_dict()
-    if any(value.device.type == "meta" for value in state.values() if isinstance(value, Tensor)):
-        from accelerate.utils.modeling import get_state_dict_offloaded_model
-
-        state = get_state_dict_offloaded_model(module)
-    digest = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        if isinstance(value, Tensor):
-            digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}:".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    tokenizer = getattr(processor.tokenizer, "backend_tokenizer", None)
-    words = tokenizer.to_str() if tokenizer is not None else str(sorted(processor.tokenizer.get_vocab().items()))
-    return {
-        "config": without_versions(module.config.to_dict()),
-        "weights": digest.hexdigest(),
-        "tokenizer": hashlib.sha256(words.encode()).hexdigest(),
-        "processor": hashlib.sha256(processor.image_processor.to_json_string().encode()).hexdigest(),
-        "template": str(getattr(processor, "chat_template", None)),
-        "format": generative.FORMAT,
-    }

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from tests import tiny_mllm_folders as folders
+from toolkit.config import fingerprint
 from toolkit.errors import ImageError, ModelConfigError, UsageError
 from toolkit.images import as_source
 from toolkit.models import load_answerer
@@ -120,6 +121,8 @@ def test_alone_in_a_batch_and_in_any_order(family: str, load: Callable[..., Mllm
     answerer = load(family)
     together = answerer.answer(questions, max_new_tokens=4)
     assert [answer.info["batch_size"] for answer in together] == [3, 3, 3]
+    template = answerer.processor.chat_template
+    assert {answer.info["chat_template"] for answer in together} == {None if template is None else fingerprint(template)[:16]}
     for size in (1, 2):
         assert [a.tokens for a in answerer.answer(questions, max_new_tokens=4, batch_size=size)] == [a.tokens for a in together]
     turned = answerer.answer(questions[::-1], max_new_tokens=4)

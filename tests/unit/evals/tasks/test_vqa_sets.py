@@ -133,7 +133,8 @@ def test_a_malformed_row_is_named_with_file_index_and_field(tmp_path: Path, kind
 def test_unknown_fields_are_kept_and_mean_nothing(tmp_path: Path, kind: str) -> None:
     place = make.MAKERS[kind](tmp_path, spoil=changed("colour", ["red"]))
     sample = get_task(f"{kind}:{place}").items[3]
-    assert sample.meta.get("extra") == (None if kind == "gqa" else {"colour": ["red"]})
+    assert sample.meta["extra"] == {"colour": ["red"]}
+    assert "extra" not in get_task(f"{kind}:{place}").items[2].meta
 
 
 @pytest.mark.parametrize(
@@ -221,6 +222,13 @@ def test_images_are_found_where_downloads_put_them(tmp_path: Path, folder: str) 
         (root / "val2014").rename(root / folder / "val2014")
     task = get_task(f"vqav2:{root}", **options)
     assert task.items[0].image.load().size == (8, 6)
+
+
+def test_a_linked_image_folder_is_a_folder(tmp_path: Path) -> None:
+    root = make.vqav2(tmp_path / "data")
+    (root / "val2014").rename(tmp_path / "coco")
+    (root / "val2014").symlink_to(tmp_path / "coco")
+    assert get_task(f"vqav2:{root}").items[0].image.load().size == (8, 6)
 
 
 def test_a_missing_image_is_one_failed_question_and_not_the_end(tmp_path: Path) -> None:
