@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-STEPS, ROWS, QUESTIONS, LR, SEED = 900, 32, 6, 2e-3, 0
+STEPS, ROWS, QUESTIONS, LR, SEED = 600, 32, 6, 2e-3, 0
 BLIND_STEPS = 500
 SCENES, PARTS = 14_000, 3_500
 VOCABULARY = 800
@@ -35,7 +35,7 @@ def main() -> None:
     from transformers import CLIPModel
 
     from recipes.pocket_clip.train import fit
-    from recipes.pocket_llava import corpus, data, export, model, train
+    from recipes.pocket_llava import alignment, corpus, data, export, model, train
 
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -49,6 +49,10 @@ def main() -> None:
         llava.to("cuda" if torch.cuda.is_available() else "cpu")
         pictures = data.encode(llava, pixels, arguments.work / "pictures.npy", crops=False)
         parts = data.encode(llava, pixels[: min(PARTS, len(pixels))], arguments.work / "parts.npy", crops=True)
+    sample = None if pictures is None else torch.from_numpy(pictures[:400].astype("float32")).flatten(0, 1)
+    model.initialise(llava, sample)
+    if pictures is not None and not (arguments.work / "checkpoints").is_dir():
+        print(f"projector aligned: {alignment.align(llava, pictures, tokenizer, seed=SEED):.3f} nats")
     rows = data.Rows(tokenizer, pictures, parts, arguments.scenes, rows=ROWS, questions=QUESTIONS, seed=SEED)
     steps = BLIND_STEPS if arguments.blind else arguments.steps
     place, out = (arguments.work / "blind", arguments.work / "blind" / "model") if arguments.blind else (arguments.work, arguments.out)

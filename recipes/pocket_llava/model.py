@@ -24,7 +24,7 @@ def build(clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, *, blind: bool = 
         num_key_value_heads=HEADS,
         max_position_embeddings=1024,
         rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -37,7 +37,7 @@ def build(clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, *, blind: bool = 
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=TOKENS,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
     )
     model = LlavaForConditionalGeneration._from_config(config, attn_implementation="eager")
     tower = model.model.vision_tower
@@ -49,6 +49,42 @@ def build(clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, *, blind: bool = 
     if blind:
         model.model.multi_modal_projector.requires_grad_(False)
     return model
+
+
+@torch.no_grad()
+def initialise(model: LlavaForConditionalGeneration, seen: Tensor | None) -> None:
+    """A start from which a narrow decoder learns to look at once: residuals of size 1, queries that find their like, heads that copy.
+
+    Args:
+        seen: (N, D) patch features of some pictures; the projector starts by whitening them, since a few of their directions are far
+            larger than those that tell things apart. None: no images.
+    Source: Trockman and Kolter 2023, arXiv 2305.09828 (weights of query and key alike, value and output near the identity).
+    """
+    language = model.model.language_model
+    language.embed_tokens.weight.normal_(std=1.0)
+    model.lm_head.weight.copy_(0.05 * language.embed_tokens.weight)
+    for layer in language.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        attention.q_proj.weight.normal_(std=1.5 * WIDTH**-0.5)
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+        turn = torch.linalg.qr(torch.randn(WIDTH, WIDTH)).Q
+        attention.v_proj.weight.copy_(turn)
+        attention.o_proj.weight.copy_(0.3 * turn.T)
+        for parameter in mlp.parameters():
+            parameter.normal_(std=parameter.shape[1] ** -0.5)
+        mlp.down_proj.weight.mul_((2 * LAYERS) ** -0.5)
+    if seen is None:
+        return
+    first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
+    mean = seen.mean(dim=0)
+    values, directions = torch.linalg.eigh(torch.cov((seen - mean).T))
+    values, directions = values[-WIDTH:], directions[:, -WIDTH:]
+    whiten = (directions / (values + 0.01 * values.mean()).sqrt()).T  # (W, D)
+    turn = torch.linalg.qr(torch.randn(WIDTH, WIDTH)).Q
+    first.weight.copy_(turn @ whiten)
+    first.bias.copy_(-(turn @ whiten) @ mean)
+    second.weight.normal_(std=1.7 * WIDTH**-0.5)
+    second.bias.zero_()
 
 
 @torch.no_grad()
