@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from toolkit.images import ArrayImage, BytesImage, FileImage, as_source, find_images, open_image
     from toolkit.methods import build_method, list_methods
     from toolkit.methods.interventions.contrastive_attention import ContrastiveAttention
-    from toolkit.models import list_models, load_encoder
-    from toolkit.models.base import DualEncoder
+    from toolkit.models import list_models, load_answerer, load_encoder
+    from toolkit.models.base import Answerer, DualEncoder
+    from toolkit.models.mllm import wrap_answerer
     from toolkit.patching import PatchHandle, patch
     from toolkit.sites import Site, known_sites, resolve
-    from toolkit.types import ClassifyProblem, ImageSource, Metric, PatchFeatures, Prediction, Sample
+    from toolkit.types import Answer, ClassifyProblem, ImageSource, Metric, PatchFeatures, Prediction, Question, Sample
     from toolkit.version import VERSION as __version__
 
 _HOMES = {
@@ -42,11 +43,12 @@ _HOMES = {
     "toolkit.images": ("ArrayImage", "BytesImage", "FileImage", "as_source", "find_images", "open_image"),
     "toolkit.methods": ("build_method", "list_methods"),
     "toolkit.methods.interventions.contrastive_attention": ("ContrastiveAttention",),
-    "toolkit.models": ("list_models", "load_encoder"),
-    "toolkit.models.base": ("DualEncoder",),
+    "toolkit.models": ("list_models", "load_answerer", "load_encoder"),
+    "toolkit.models.base": ("Answerer", "DualEncoder"),
+    "toolkit.models.mllm": ("wrap_answerer",),
     "toolkit.patching": ("PatchHandle", "patch"),
     "toolkit.sites": ("Site", "known_sites", "resolve"),
-    "toolkit.types": ("ClassifyProblem", "ImageSource", "Metric", "PatchFeatures", "Prediction", "Sample"),
+    "toolkit.types": ("Answer", "ClassifyProblem", "ImageSource", "Metric", "PatchFeatures", "Prediction", "Question", "Sample"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

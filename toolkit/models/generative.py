@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from toolkit import quantize
 from toolkit.devices import pick_device, pick_dtype
@@ -93,6 +95,44 @@ def load_folder(
         "format": FORMAT,
     }
     return Loaded(module, identity, info)
+
+
+def load_processor(folder: Path) -> Any:
+    """The processor in a model folder. Raises: ModelConfigError: it is missing, damaged, or of a kind that needs code of its own."""
+    from transformers import AutoProcessor
+
+    try:
+        with quiet():
+            return AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # a damaged tokenizer.json raises plain Exception
+        raise ModelConfigError(
+            f"the processor in {folder} cannot be loaded: {first_line(error)}",
+            hint="expected are preprocessor_config.json or processor_config.json and the tokenizer's files",
+        ) from error
+
+
+def identity_in_memory(module: Any, processor: Any) -> JSON:
+    """Configuration, weights and processor as they are now. Weights on the disk are read in, one after the other."""
+    state = module.state_dict()
+    if any(value.device.type == "meta" for value in state.values() if isinstance(value, Tensor)):
+        from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+        state = get_state_dict_offloaded_model(module)
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}:".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    tokenizer = getattr(processor.tokenizer, "backend_tokenizer", None)
+    words = tokenizer.to_str() if tokenizer is not None else str(sorted(processor.tokenizer.get_vocab().items()))
+    return {
+        "config": without_versions(module.config.to_dict()),
+        "weights": digest.hexdigest(),
+        "tokenizer": hashlib.sha256(words.encode()).hexdigest(),
+        "processor": hashlib.sha256(processor.image_processor.to_json_string().encode()).hexdigest(),
+        "template": str(getattr(processor, "chat_template", None)),
+        "format": FORMAT,
+    }
 
 
 def input_device(module: Any) -> torch.device:

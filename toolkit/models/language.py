@@ -74,7 +74,7 @@ def load_language_model(
     Raises: ModelNotFound, UnsafeLoadError, ModelConfigError, UsageError. It never gives a random or partly random model.
     """
     parsed = parse_name(name)
-    if parsed.scheme not in ("local", "hf"):
+    if parsed.scheme == "open_clip" or name == "pocket-clip":
         raise UsageError(f"{name} is an image-text encoder and writes no text", hint=HINT)
     folder = find_folder(parsed, offline=offline, allow_pickle=False)
     loaded = generative.load_folder(folder, KINDS, device=device, dtype=dtype, quantise=quantise, hint=HINT)
