@@ -584,6 +584,47 @@ def audit_command(**given: Any) -> None:
     _finish(len(done.result["run"]["failures"]))
 
 
+@cli.command("discover")
+@click.option("-t", "--task", required=True, help="Questions with reference answers: bazaar/vqa, vqav2:DIR and the like.")
+@click.option("-m", "--model", default="pocket-llava", show_default=True, help=ANSWERERS)
+@click.option("--variant", "variants", multiple=True, metavar="NAME", help="Also study block_from or zero_from. Repeatable.")
+@click.option("--scorer", metavar="NAME", help="What an answer is worth, as vqa_official@1.  [default: the task's first]")
+@options(*DATA_OPTIONS)
+@device_option
+@dtype_option
+@options(*ANSWERER_OPTIONS)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Questions a forward pass.")
+@offline_option
+@pickle_option
+@click.option("--limit", type=click.IntRange(min=2), default=200, show_default=True, help="Ask so many questions, drawn by --seed.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random choice.")
+@click.option("--output", type=click.Path(path_type=Path), help="The folder of the result.  [default: runs/discover-TASK-MODEL-HASH]")
+@click.option("--no-resume", "resume", is_flag=True, flag_value=False, default=True, help="Start over.")
+@json_option
+def discover_command(as_json: bool, **given: Any) -> None:
+    """Find the layers of a model that fuse image and text: a calibration file for --method contrastive-attention, and a report.
+
+    \b
+    Examples:
+      permafrost discover -m pocket-llava -t bazaar/vqa
+      permafrost discover -m hf:llava-hf/llava-1.5-7b-hf -t vqav2:data/vqav2 --variant zero_from --output llava
+      permafrost eval -m hf:llava-hf/llava-1.5-7b-hf -t vqav2:data/vqav2 --method contrastive-attention -o candidates=llava/calibration.json
+
+    Every layer costs one pass over the questions. Ctrl-C keeps what was asked, and the same command goes on from there.
+    """
+    from evals.console import progress_bar
+    from evals.discovering import DiscoverRequest, discover_task, lines
+    from toolkit.config import parse_options
+    from toolkit.methods.interventions.discover import StudyOptions, discover
+
+    given |= {"task_options": parse_options(given["task_options"]), "quantise": _bits(given)}
+    with progress_bar("discovering layers") as progress:
+        tools: dict[str, Any] = {"load_answerer": _load_answerer, "discover": discover, "options": StudyOptions}
+        done = discover_task(DiscoverRequest(**given), **tools, progress=progress)
+    _show(done.calibration if as_json else lines(done), as_json, lambda told: click.echo("\n".join(told)))
+    _finish(done.calibration["n_failed"])
+
+
 @cli.command("lint-pool")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--classnames", type=click.Path(path_type=Path), help="A file with one class name a line: the classes of the data set.")

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ["cli.py", "setup.py", *(f"{room}/**/*.py" for room in ("toolkit", "evals", "recipes", "benchmarks", "examples"))]
 MOST_LINES = 400
-LONGER = {"cli.py": 700}  # one file holds every command: they only parse, call and print
+LONGER = {"cli.py": 760}  # one file holds every command: they only parse, call and print
 MOST_LINES_A_FUNCTION = 60
 MOST_LINES_A_COMMAND = 30
 

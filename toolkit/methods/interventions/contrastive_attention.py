@@ -26,7 +26,7 @@ from toolkit.methods.interventions.base import Intervention
 from toolkit.methods.interventions.contrastive_attention_config import ContrastiveAttentionConfig
 from toolkit.methods.interventions.contrastive_attention_decide import Decision, decide
 from toolkit.methods.interventions.contrastive_attention_layers import Backbone, Layers, choose_layers
-from toolkit.types import JSON, Answer, Question
+from toolkit.types import JSON, Answer, AnswerProblem, Predictor, Question
 
 if TYPE_CHECKING:
     from toolkit.models.base import Answerer
@@ -75,6 +75,11 @@ class ContrastiveAttention(Intervention):
             bound, answerer, questions, max_new_tokens=max_new_tokens, batch_size=batch_size, **generate_kwargs
         )  # fmt: skip
         return place_maps(answerer, questions, answers)
+
+    def predictor(self, answerer: Answerer, problem: AnswerProblem, *, batch_size: int = 8) -> Predictor:
+        """As of every method. Layers that cannot work on this model are found here, and not once for every question."""
+        ContrastiveAttention(self.config, fingerprint=answerer.fingerprint).layers(answerer.module)
+        return super().predictor(answerer, problem, batch_size=batch_size)
 
 
 _ANSWERER_HINT = "use ContrastiveAttention(...).answer(answerer, questions), with an answerer from load_answerer or wrap_answerer"

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 from toolkit.errors import DataError, Refused, UsageError
 from toolkit.files import read_json
-from toolkit.methods.interventions.contrastive_attention_config import RULES, ContrastiveAttentionConfig, presets
+from toolkit.methods.interventions.contrastive_attention_config import PRESETS, RULES, ContrastiveAttentionConfig, presets
 from toolkit.types import JSON
 
 CALIBRATION_SCHEMA = 1
+CALIBRATIONS = PRESETS.parent / "calibrations"
 PAPER_DEPTH = 32
 
-__all__ = ["CALIBRATION_SCHEMA", "Backbone", "Layers", "choose_layers", "read_calibration"]
+__all__ = ["CALIBRATION_SCHEMA", "Backbone", "Layers", "choose_layers", "read_calibration", "shipped_calibrations"]
 
 
 class Backbone(NamedTuple):
@@ -108,7 +109,7 @@ def _named_layers(config: ContrastiveAttentionConfig, backbone: Backbone) -> _Na
     """What the option ``candidates`` says, 0-based; what it leaves open is None."""
     chosen = config.candidates
     if isinstance(chosen, str) and chosen not in RULES:
-        return _calibrated(Path(chosen), backbone)
+        return _calibrated(shipped_calibrations().get(chosen, Path(chosen)), backbone)
     if chosen == "scaled":
         return _scaled(config, backbone)
     preset = _backbone_preset(config, backbone)
@@ -162,12 +163,20 @@ def _calibrated(path: Path, backbone: Backbone) -> _Named:
     if backbone.fingerprint is None:
         notes = ("a plain model has no fingerprint: the one of the calibration file was not compared",)
     elif backbone.fingerprint != data["fingerprint"]:
-        raise DataError(f"{path} was made for other weights of this architecture", hint="make one for this model: permafrost discover")
+        raise DataError(
+            f"{path} was made for other weights of this architecture, or for the same in another form than {data.get('dtype', 'it says')}",
+            hint="load the model in that dtype and without quantising it, or make a calibration for it: permafrost discover",
+        )
     if data["status"] != "ok":
         raise Refused(
             f"the calibration in {path} is {data['status']}: it names no layers to use", hint="use more samples, or give the layers"
         )
     return _Named(tuple(sorted(data["C"])), data["k"], data["r"], f"calibration {path.name}", notes)
+
+
+def shipped_calibrations() -> dict[str, Path]:
+    """The calibration files that come with Permafrost, by the name of their model."""
+    return {path.stem: path for path in sorted(CALIBRATIONS.glob("*.json"))}
 
 
 def read_calibration(path: Path) -> Mapping[str, Any]:
@@ -177,7 +186,8 @@ def read_calibration(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_file():
         raise UsageError(
-            f"candidates is {str(path)!r}: neither a calibration file nor one of {', '.join(RULES)}", hint="or a list: candidates=[2,4,8]"
+            f"candidates is {str(path)!r}: neither a calibration file nor one of {', '.join((*RULES, *shipped_calibrations()))}",
+            hint="or a list: candidates=[2,4,8]",
         )
     data = read_json(path)
     if not isinstance(data, dict) or data.get("schema") != CALIBRATION_SCHEMA or data.get("method") != "contrastive-attention":
