@@ -474,6 +474,16 @@ def test_prompts_without_image_are_refused_or_pass_through(pair: Any) -> None:
     assert [decision["image_tokens"] for decision in attached.decisions] == [0, 0, 36, 36, 0, 0]
 
 
+@pytest.mark.parametrize("where", CHOICES["where"])
+def test_both_back_ends_decide_and_edit_alike(pair: Any, where: str) -> None:
+    model, inputs = pair
+    logits, attached = run(model, inputs, where=where, rho=0.5)
+    others, other = run(model, inputs, where=where, rho=0.5, backend="hook")
+    torch.testing.assert_close(others, logits, atol=1e-4, rtol=0)  # the mask of a bias is built in another place
+    assert [decision["i_star"] for decision in other.decisions] == [decision["i_star"] for decision in attached.decisions]
+    assert {decision["backend"] for decision in other.decisions} == {"hook"}
+
+
 # --- Records and refusals
 
 
