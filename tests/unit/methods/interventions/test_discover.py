@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from toolkit.files import atomic_write_json, read_json
 from toolkit.images import ArrayImage, FileImage
 from toolkit.methods.interventions.base import question_of
 from toolkit.methods.interventions.contrastive_attention import ContrastiveAttention
-from toolkit.methods.interventions.contrastive_attention_layers import read_calibration
+from toolkit.methods.interventions.contrastive_attention_layers import read_calibration, shipped_calibrations
 from toolkit.methods.interventions.discover import CALIBRATION, RECORDS, Masking, StudyOptions, discover, distances
 from toolkit.methods.interventions.discover_rules import Rules, choose, drops, parts
 from toolkit.models.mllm import Mllm
@@ -244,6 +245,24 @@ def test_a_stopped_study_goes_on_and_writes_the_same_file(
     discover(llava, samples, lambda *_: pytest.fail("asked again"), tmp_path, OPTIONS, about=ABOUT)
 
 
+def test_a_further_variant_goes_on_where_the_study_stopped(
+    studied: Path, llava: Mllm, samples: list[Sample], same: Any, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(studied, tmp_path / "more"))
+    asked: list[str] = []
+
+    def counting(sample: Sample, answer: str) -> float:
+        asked.append(sample.id)
+        return float(same(sample, answer))
+
+    found = discover(llava, samples, counting, folder, OPTIONS._replace(variants=("zero_from",)), about=ABOUT)
+    assert len(asked) == len(samples) * LAYERS
+    before = read_json(studied / CALIBRATION)
+    assert found["masking"]["variants"]["block_at"] == before["masking"]["variants"]["block_at"]
+    assert [found[name] for name in ("C", "k", "r", "hellinger")] == [before[name] for name in ("C", "k", "r", "hellinger")]
+    assert "zero_from" in found["masking"]["variants"]
+
+
 def test_a_folder_of_another_study_is_refused(studied: Path, llava: Mllm, samples: list[Sample], same: Any) -> None:
     for about, words in ((ABOUT | {"task": "other"}, "task"), (ABOUT | {"scorer": {"name": "x", "version": 1}}, "scorer")):
         with pytest.raises(UsageError, match=f"another study; it differs in {words}"):
@@ -266,6 +285,17 @@ def test_a_broken_image_is_counted_and_left_out(llava: Mllm, samples: list[Sampl
     assert seen[-1] == (4 * (1 + 3 * LAYERS), 4 * (1 + 3 * LAYERS), 1)
     with pytest.raises(DataError, match=r"missing\.png"):
         discover(llava, [broken], lambda *_: 1.0, tmp_path / "none", options, about=ABOUT)
+
+
+@pytest.mark.parametrize("file", shipped_calibrations().values(), ids=lambda file: file.stem)
+def test_shipped_calibrations_belong_to_the_models_that_they_are_named_after(file: Path) -> None:
+    """On the CPU in float32, where they were made."""
+    found = read_calibration(file)
+    assert found["dtype"] == "float32"
+    answerer = load_answerer(file.stem, device="cpu")
+    assert (found["fingerprint"], found["model"]) == (answerer.fingerprint, file.stem)
+    rows, near = found["masking"]["variants"]["block_at"], [entry["mean"] for entry in found["hellinger"]["neighbours"]]
+    assert (tuple(found["C"]), found["k"], found["r"], found["status"]) == choose(rows, near)[:4]
 
 
 @pytest.mark.parametrize(("variant", "hidden"), [("block_at", {3}), ("block_from", {3, 4, 5}), ("zero_from", set())])
