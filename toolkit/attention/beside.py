@@ -33,7 +33,6 @@ class _Beside:
         self.layer = layer
         self.module = module
         self.engine = engine
-        self.call: Call | None = None
         self.inputs: dict[str, Any] = {}
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -49,19 +48,15 @@ class _Beside:
         self.inputs = dict(kwargs)
         if not edits:
             return args, kwargs
-        hidden = kwargs["hidden_states"]
-        shape = (hidden.shape[0], 1, hidden.shape[1], 1)
-        length = self._key_length(hidden.shape[1])
-        empty = hidden.new_empty(shape)
-        call = Call(
-            base_name(self.module.config._attn_implementation),
-            self.module,
-            (empty, hidden.new_empty(1, 1, length, 1), empty),
-            None,
-            None,
-            {},
+        hidden, base = kwargs["hidden_states"], base_name(self.module.config._attn_implementation)
+        if "flash" in base:
+            raise Refused("a flash kernel takes no bias, and the hook back-end cannot choose another one", hint='use backend="interface"')
+        # Only shapes, dtype and device of the states count for a mask.
+        query, key = (
+            hidden.new_empty(*hidden.shape[:1], 1, hidden.shape[1], 1),
+            hidden.new_empty(1, 1, self._key_length(hidden.shape[1]), 1),
         )
-        call.mask = kwargs.get("attention_mask")
+        call = Call(base, self.module, (query, key, key), kwargs.get("attention_mask"), None, {})
         call.place(engine.keys_of(call))
         engine.merge(self.layer, call, edits)
         self.inputs["attention_mask"] = call.mask
@@ -84,7 +79,7 @@ class _Beside:
 
     def _call(self, inputs: dict[str, Any]) -> Call:
         """The attention call, rebuilt: queries of all tokens, keys from the cache."""
-        module, hidden = self.module, inputs["hidden_states"]
+        module, hidden = self.module, self.engine.scaled_input(self.layer, inputs["hidden_states"])
         query = self._heads(module.q_proj(hidden), "q_norm")
         cache = inputs.get("past_key_values")
         keys = None if cache is None else cache.layers[module.layer_idx].keys

@@ -231,13 +231,20 @@ class Engine:
         """What is added to the logits of ``layer`` in this call."""
         found = []
         for start, edit in self._active:
-            reaches = layer == start or (layer > start and edit.until == "onward")
-            if edit.logit_bias is not None and reaches and (self._steps == 0 or edit.phase != "prefill"):
+            reached = layer == start or (layer > start and edit.until == "onward")
+            if edit.logit_bias is not None and reached and (self._steps == 0 or edit.phase != "prefill"):
                 found.append(KeyEdit(bias=edit.logit_bias, diagonal_exempt=edit.diagonal_exempt))
         for layers, queries, keys in self._blocked:
             if layer in layers:
                 found.append(KeyEdit(blocked=(queries, keys)))
         return found
+
+    def scaled_input(self, layer: int, hidden: Tensor) -> Tensor:
+        """The input of the attention of ``layer`` as it is after the edits."""
+        for start, edit in self._active if self._steps == 0 else []:
+            if edit.attn_input_scale is not None and (layer == start or (layer > start and edit.until == "onward")):
+                hidden = scaled(hidden, edit.attn_input_scale)
+        return hidden
 
     def merge(self, layer: int, call: Call, edits: list[KeyEdit]) -> None:
         """Put ``edits`` into the mask of ``call``. A flash kernel takes none: this layer then runs through sdpa, which is noted."""

@@ -117,7 +117,7 @@ class Watcher(Protocol):
 _lock = threading.RLock()
 _watchers: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, Watcher], ...]] = weakref.WeakKeyDictionary()
 _uncompiled: dict[int, tuple[Any, set[int]]] = {}  # id of generation options -> (the options, ids of their users)
-_switched: dict[int, tuple[Any, str, int]] = {}  # id of a configuration -> (the configuration, its own implementation, users)
+_switched: dict[int, tuple[Any, str, set[int]]] = {}  # id of a configuration -> (it, its own implementation, ids of its watchers)
 
 
 def watch(modules: dict[int, nn.Module], configs: Iterable[Any], watcher: Watcher) -> None:
@@ -131,13 +131,15 @@ def watch(modules: dict[int, nn.Module], configs: Iterable[Any], watcher: Watche
         for layer, module in modules.items():
             _watchers[module] = (*_watchers.get(module, ()), (layer, watcher))
         for key, config in unique.items():
-            _, own, users = _switched.get(key, (config, config._attn_implementation, 0))
-            _switched[key] = (config, own, users + 1)
+            _switched.setdefault(key, (config, config._attn_implementation, set()))[2].add(id(watcher))
             config._attn_implementation_internal = names[key]
 
 
-def unwatch(modules: dict[int, nn.Module], configs: Iterable[Any], watcher: Watcher) -> None:
-    """Undo ``watch``; the last one to leave a configuration restores its own value. An implementation that somebody set since stays."""
+def unwatch(modules: dict[int, nn.Module], watcher: Watcher) -> None:
+    """Undo ``watch``, also half of one; harmless when done twice. The last watcher of a configuration restores its own value.
+
+    An implementation that somebody has set since stays.
+    """
     with _lock:
         for module in modules.values():
             left = tuple(pair for pair in _watchers.get(module, ()) if pair[1] is not watcher)
@@ -145,14 +147,12 @@ def unwatch(modules: dict[int, nn.Module], configs: Iterable[Any], watcher: Watc
                 _watchers[module] = left
             else:
                 _watchers.pop(module, None)
-        for key in {id(config) for config in configs}:
-            if key not in _switched:
-                continue
-            config, own, users = _switched.pop(key)
-            if users > 1:
-                _switched[key] = (config, own, users - 1)
-            elif str(config._attn_implementation).startswith(PREFIX):
-                config._attn_implementation_internal = own
+        for key, (config, own, users) in list(_switched.items()):
+            users.discard(id(watcher))
+            if not users:
+                del _switched[key]
+                if str(config._attn_implementation).startswith(PREFIX):
+                    config._attn_implementation_internal = own
 
 
 def forbid_compiling(options: Any, user: object) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from toolkit.attention import registry
 from toolkit.attention.arrival import ModelCall, build_prefill, refuse_by_caller, window_of
@@ -64,7 +64,6 @@ class AttentionSession:
         self._engine = Engine(sites, self.depth)
         self._ends: list[Callable[[Prefill], None]] = []
         self._stop: int | None = None
-        self._watched: dict[int, nn.Module] = {}
         self._open = False
         self._within = False
         self._ids: Tensor | None = None
@@ -170,8 +169,7 @@ class AttentionSession:
         try:
             self._hooks.__enter__()
             if self.backend == "interface":
-                self._watched = self.attention
-                registry.watch(self._watched, self._configs(), self._engine)
+                registry.watch(self.attention, self._configs(), self._engine)
             else:
                 from toolkit.attention.beside import watch_beside
 
@@ -195,8 +193,7 @@ class AttentionSession:
         """Restore the model. What was read stays."""
         self._open = False
         self._hooks.close()
-        registry.unwatch(self._watched, self._configs(), self._engine)
-        self._watched = {}
+        registry.unwatch(self.attention, self._engine)
         self._engine.close()
         registry.allow_compiling(self)
 
@@ -286,7 +283,7 @@ class AttentionSession:
 
     def _configs(self) -> list[Any]:
         """The configurations that choose the attention function and the masks of the decoder, and no others."""
-        return [self._decoder.config, *(module.config for module in self._watched.values())]
+        return [self._decoder.config, *(module.config for module in self.attention.values())]
 
     def _forbid_compiling(self) -> None:
         """Compiled steps of decoding would leave our edits out; ``generate`` compiles by itself with a static cache on accelerators."""
