@@ -8,8 +8,8 @@ import itertools
 import numpy as np
 import pytest
 
-from toolkit.errors import ShapeError, UsageError
 from toolkit import regions as r
+from toolkit.errors import ShapeError, UsageError
 
 
 def heat_map(rows: int, columns: int, *boxes: tuple[int, int, int, int]) -> np.ndarray:
