@@ -294,7 +294,7 @@ class _Study:
             "k": late,
             "r": chosen.review,
             "status": chosen.status,
-            "reasons": [*chosen.reasons, *_cautions(config, self.variants)],
+            "reasons": [*chosen.reasons, *_cautions(config, self.variants, base)],
             "rules": self.options.rules.to_json(),
             "masking": {
                 "base": {"score": _digits(np.mean(list(base.values()))), "ci95": interval and [_digits(bound) for bound in interval]},
@@ -318,7 +318,9 @@ class _Study:
         }
 
 
-def _cautions(config: Any, variants: Sequence[str]) -> Iterator[str]:
+def _cautions(config: Any, variants: Sequence[str], base: Mapping[str, float]) -> Iterator[str]:
+    if not any(base.values()):
+        yield "the model answers no question right as it is, so that masking cannot cost anything"
     deep = getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", None)
     if deep and "zero_from" in variants:
         yield f"this model adds image features again after the first {len(deep)} layers: zero_from before them is undone"

@@ -134,14 +134,14 @@ def choose(rows: Sequence[Mapping[str, JSON]], neighbours: Sequence[float], rule
     reasons = []
     if len(candidates) < rules.min_candidates:
         reasons.append(
-            f"of the first {len(early)} layers {len(candidates)} cost a significant part of the score when blocked, "
+            f"{len(candidates)} of the first {len(early)} layers cost a significant part of the score when blocked, "
             f"and at least {rules.min_candidates} must"
         )
     if k is None:
         reasons.append(f"a model of {len(rows)} layers has no late layer to compare with")
     status = "inconclusive" if reasons else "ok"
     if r is None:
-        reasons.append(f"of the last {len(review)} layers none costs a significant part of the score when blocked: no review layer")
+        reasons.append(f"no review layer: none of the last {len(review)} costs a significant part of the score when blocked")
     return Chosen(candidates, k, r, status, tuple(reasons))
 
 

@@ -278,9 +278,10 @@ def test_a_broken_image_is_counted_and_left_out(llava: Mllm, samples: list[Sampl
     seen: list[tuple[int, int, int]] = []
     options = OPTIONS._replace(variants=("zero_from", "block_from"), max_new_tokens=1)
     found = discover(
-        llava, [broken, *samples[:3]], lambda *_: 1.0, tmp_path, options, about=ABOUT, progress=lambda *now: seen.append(now)
+        llava, [broken, *samples[:3]], lambda *_: 0.0, tmp_path, options, about=ABOUT, progress=lambda *now: seen.append(now)
     )
     assert (found["n"], found["n_failed"], found["status"]) == (3, 1, "inconclusive")
+    assert "no question right" in found["reasons"][-1]
     assert list(found["masking"]["variants"]) == ["block_at", "block_from", "zero_from"]
     assert seen[-1] == (4 * (1 + 3 * LAYERS), 4 * (1 + 3 * LAYERS), 1)
     with pytest.raises(DataError, match=r"missing\.png"):
