@@ -1,4 +1,4 @@
-"""Image features that several questions share: encoded once, where the model takes encoded pictures (transformers from 5.2x on).
+"""Image features that several questions share: encoded once, where the model takes encoded pictures (``mm_encoder_outputs``).
 
 Only pictures that come more than once among the questions at hand are held, and only as long. Where a model takes no encoded
 pictures, or where its features depend on the question (InstructBLIP), nothing is shared and nothing changes.

@@ -157,3 +157,26 @@ def test_quantised_weights_are_not_split_or_quantised_again(original: Path, fold
     load_answerer(f"local:{original}", device="cpu", quantise=4).module.save_pretrained(folder)
     with pytest.raises(UsageError, match="quantised already"):
         load_answerer(f"local:{folder}", device="cpu", quantise=4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "idefics3", "gemma3"])
+def test_an_accelerator_gives_the_same_answers(family: str, tmp_path: Path) -> None:
+    folder = folders.write(family, tmp_path)
+    slow, fast = (load_answerer(f"local:{folder}", device=device, dtype="float32") for device in ("cpu", "cuda"))
+    assert fast.info["devices"] == ["cuda:0"]
+    for first, second in zip(slow.score(QUESTIONS, [["a", "b"]] * 2), fast.score(QUESTIONS, [["a", "b"]] * 2), strict=True):
+        assert torch.allclose(first, second, atol=1e-2)  # sums of products in another order, and perhaps in TF32
+    for bits in (4, 8):
+        few = load_answerer(f"local:{folder}", device="cuda", quantise=bits)
+        assert few.info["quantised"]["bits"] == bits
+        assert all(answer.error is None for answer in few.answer(QUESTIONS, max_new_tokens=3))
+
+
+@pytest.mark.gpu
+def test_half_on_an_accelerator(original: Path) -> None:
+    spread = {**dict.fromkeys(PARTS, 0), **{f"model.language_model.layers.{layer}": [0, "cpu"][layer % 2] for layer in range(6)}}
+    answerer = load_answerer(f"local:{original}", dtype="float32", device_map=spread)
+    assert answerer.info["devices"] == ["cpu", "cuda:0"]
+    whole = load_answerer(f"local:{original}", device="cuda", dtype="float32")
+    assert [a.tokens for a in answerer.answer(QUESTIONS)] == [a.tokens for a in whole.answer(QUESTIONS)]
