@@ -19,6 +19,7 @@ from toolkit.attention import AttentionSession
 from toolkit.errors import DataError, Refused, UsageError
 from toolkit.files import atomic_write_json, read_json
 from toolkit.images import ArrayImage, FileImage
+from toolkit.methods.interventions import contrastive_attention_layers
 from toolkit.methods.interventions.base import question_of
 from toolkit.methods.interventions.contrastive_attention import ContrastiveAttention
 from toolkit.methods.interventions.contrastive_attention_layers import read_calibration, shipped_calibrations
@@ -183,6 +184,32 @@ def test_the_file_holds_layers_profiles_and_provenance(studied: Path, llava: Mll
     assert [entry["mean"] for entry in found["hellinger"]["to_late"]] == pytest.approx(matrix[: found["k"], found["k"]])
     lines = [json.loads(line) for line in (studied / RECORDS).read_text().splitlines()]
     assert len(lines) == len(samples) * (1 + LAYERS)
+
+
+def test_planted_layers_are_found(samples: list[Sample], tmp_path: Path) -> None:
+    """Attention moves nothing in any layer but 1 and 5: these fuse and review, and blocking the others changes not one answer."""
+    answerer: Any = load_answerer(f"local:{tiny.write_llava(tmp_path / 'llava')}", device="cpu")
+    with torch.no_grad():
+        for number, layer in enumerate(answerer.module.get_decoder().layers):
+            layer.self_attn.o_proj.weight.mul_({1: 1.0, 5: 8.0}.get(number, 0.0))  # what the last layer reads reaches one token only
+    answers = answerer.answer([question_of(sample) for sample in samples], max_new_tokens=3)
+    known = {sample.id: answer.text for sample, answer in zip(samples, answers, strict=True)}
+    found = discover(answerer, samples, lambda sample, text: float(text == known[sample.id]), tmp_path / "out", OPTIONS, about=ABOUT)
+    assert (found["C"], found["k"], found["r"], found["status"]) == ([1], 4, 5, "ok")
+    drop = [entry["drop"] for entry in found["masking"]["variants"]["block_at"]]
+    assert [drop[layer] for layer in (0, 2, 3, 4)] == [0.0] * 4
+
+
+def test_a_calibration_that_comes_with_the_library_is_chosen_by_name(
+    studied: Path, llava: Mllm, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atomic_write_json(tmp_path / "tiny.json", read_json(studied / CALIBRATION) | {"C": [0, 1], "k": 3, "r": 5, "status": "ok"})
+    monkeypatch.setattr(contrastive_attention_layers, "CALIBRATIONS", tmp_path)
+    (answer,) = ContrastiveAttention(candidates="tiny").answer(llava, [question_of(samples[0])], max_new_tokens=1)
+    layers = answer.info["decision"]["layers"]
+    assert (layers["candidates"], layers["late"], layers["review"], layers["from"]) == ([0, 1], 3, 5, "calibration tiny.json")
+    with pytest.raises(UsageError, match=r"nor one of preset, .*, tiny"):
+        ContrastiveAttention(candidates="tyni").answer(llava, [question_of(samples[0])], max_new_tokens=1)
 
 
 def test_distances_are_those_that_contrastive_attention_decides_by(studied: Path, llava: Mllm, samples: list[Sample]) -> None:
