@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from itertools import permutations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -225,6 +226,14 @@ class TestPatched:
             assert model(**inputs).logits.dtype == torch.bfloat16
             assert generate(model, inputs) == generate(model, inputs)
         assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+
+    def test_weights_on_the_disk(self, name: str, llava: SimpleNamespace, tmp_path: Path) -> None:
+        from accelerate import disk_offload
+
+        model = tiny_mllm.build("llava")
+        disk_offload(model, str(tmp_path), execution_device=torch.device("cpu"))
+        with patch(llava.model, method(name)), patch(model, method(name)):
+            assert generate(model, llava.inputs) == generate(llava.model, llava.inputs)
 
     def test_beams_and_returned_sequences(self, name: str, case: SimpleNamespace) -> None:
         with patch(case.model, method(name)) as handle:

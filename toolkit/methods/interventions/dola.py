@@ -247,7 +247,10 @@ class DolaAttachment:
 
     def _logits(self, hidden: Tensor, like: Tensor) -> Tensor:
         """What the model would make of a hidden state: its head, and the soft cap behind it where it has one."""
-        logits = cast(Tensor, self.head(hidden.to(getattr(self.head, "weight", hidden).device))).to(like.device).float()
+        place = getattr(self.head, "weight", hidden).device
+        # Weights that are off the device until they are needed: what brings them in also moves the input.
+        hidden = hidden if place.type == "meta" else hidden.to(place)
+        logits = cast(Tensor, self.head(hidden)).to(like.device).float()
         return logits if self._cap is None else self._cap * torch.tanh(logits / self._cap)
 
     def _contrast(self, logits: Tensor) -> Tensor:
