@@ -32,7 +32,7 @@ class Engine:
         self.depth = depth
         self.reads: list[Rows] = []
         self.edits: dict[int, list[Callable[[Prefill], LayerEdit | None]]] = {}
-        self.blocks: list[tuple[tuple[int, ...], Places, Places]] = []
+        self.barriers: list[tuple[tuple[int, ...], Places, Places]] = []
         self.amplified: list[tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = []
         self.returns_weights = False
         self.prefill: Prefill | None = None
@@ -56,7 +56,7 @@ class Engine:
 
     @property
     def decides(self) -> bool:
-        return bool(self.edits or self.blocks or self.amplified)
+        return bool(self.edits or self.barriers or self.amplified)
 
     @property
     def decodes(self) -> bool:
@@ -64,7 +64,7 @@ class Engine:
         return self.decides or self.returns_weights or any(rows.query == "first_generated" for rows in self.reads)
 
     def used_layers(self) -> set[int]:
-        used = [*(rows.layers for rows in self.reads), tuple(self.edits), *(part[0] for part in self.blocks)]
+        used = [*(rows.layers for rows in self.reads), tuple(self.edits), *(part[0] for part in self.barriers)]
         return {layer for layers in [*used, *(part[0] for part in self.amplified)] for layer in layers}
 
     # --- A generation
@@ -79,7 +79,7 @@ class Engine:
         for rows in self.reads:
             rows._rows.clear()
         self._indices = {number: query_index(rows.query, prefill) for number, rows in enumerate(self.reads)}
-        blocked = [(layers, places(queries, prefill), places(keys, prefill)) for layers, queries, keys in self.blocks]
+        blocked = [(layers, places(queries, prefill), places(keys, prefill)) for layers, queries, keys in self.barriers]
         self._blocked = [part for part in blocked if bool(part[2].any())]
         first = min(self.edits, default=self.depth)  # an edit may reach all layers behind its own
         self._busy = frozenset(range(self.depth) if self.returns_weights else {*self.used_layers(), *range(first, self.depth)})

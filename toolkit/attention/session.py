@@ -115,7 +115,7 @@ class AttentionSession:
         Args:
             queries, keys: "text", "image", or a function of the prefill that gives (B, L) bool. Generated tokens are queries.
         """
-        self._engine.blocks.append((self._layers(layers), queries, keys))
+        self._engine.barriers.append((self._layers(layers), queries, keys))
         self._forbid_compiling()
 
     def scale_residual(self, layer: int, factor: float) -> None:
