@@ -11,6 +11,7 @@ bfloat16 (a GPU). Extra memory is the peak above what was there before the prefi
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -55,13 +56,11 @@ def build_inputs(model: Any, tokens: int) -> dict[str, Any]:
     return {"input_ids": ids.to(place.device), "attention_mask": torch.ones_like(ids).to(place.device), "pixel_values": pixels.to(place)}
 
 
-def ways(names: tuple[str, ...], tokens: int) -> dict[str, Callable[[], Any]]:
-    """Name -> one prefill of that way. Models are shared where they can be."""
+def ways(names: tuple[str, ...], tokens: int, models: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    """Name -> one prefill of that way. ``models`` keeps what is built, by kind of attention."""
     import torch
 
     from toolkit import ContrastiveAttention, patch
-
-    models: dict[str, Any] = {}
 
     def model(kind: str) -> Any:
         if kind not in models:
@@ -95,7 +94,7 @@ def seconds(tokens: int, repeats: int) -> dict[str, dict[str, float]]:
     """Median, least and most seconds of each way, interleaved after a warm-up."""
     import torch
 
-    runs = ways(WAYS, tokens)
+    runs = ways(WAYS, tokens, {})
     taken: dict[str, list[float]] = {name: [] for name in WAYS}
     for number in range(repeats + 1):
         for name, run in runs.items():
@@ -110,25 +109,26 @@ def seconds(tokens: int, repeats: int) -> dict[str, dict[str, float]]:
 
 
 def extra_megabytes(way: str, tokens: int) -> float:
-    """Peak memory of one prefill above what was there before it; on a CPU the process must be a fresh one."""
+    """Peak memory of one prefill above what was there before it, after a short prefill has loaded what loads once."""
     import torch
 
-    run = ways((way,), tokens)[way]
-    small = ways((way,), IMAGE_TOKENS)[way] if torch.cuda.is_available() else None
-    if small is not None:
-        small()
+    models: dict[str, Any] = {}
+    ways((way,), IMAGE_TOKENS + WORDS, models)[way]()
+    run = ways((way,), tokens, models)[way]
+    if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    if way == "two_pass":  # both models must be there before
-        build_model("sdpa")
-    status = Path("/proc/self/status").read_text()
-    before_kb = int(status.split("VmRSS:")[1].split()[0])
+    ctypes.CDLL(None).malloc_trim(0)  # what the short one left goes back
+    before_kb = _status_kb("VmRSS:")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
     run()
-    peak_kb = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-    return (peak_kb - before_kb) / 1024
+    return (_status_kb("VmHWM:") - before_kb) / 1024
+
+
+def _status_kb(field: str) -> int:
+    return int(Path("/proc/self/status").read_text().split(field)[1].split()[0])
 
 
 def main() -> None:
@@ -162,6 +162,7 @@ def main() -> None:
             "targets": TARGETS,
             "time_ratio": {way: round(own["median"] / plain, 3) for way, own in time_of.items()},
             "spread": {way: [round(own["least"] / plain, 3), round(own["most"] / plain, 3)] for way, own in time_of.items()},
+            "less_memory_above_plain": round((memory["eager_attentions"] - memory["plain"]) / max(memory["ours"] - memory["plain"], 1), 1),
             "extra_mb": {way: round(value, 1) for way, value in memory.items()},
             "clock": "wall" if torch.cuda.is_available() else "cpu",
             "load": round(os.getloadavg()[0], 1),
