@@ -320,3 +320,11 @@ def test_lists_say_what_each_is_for() -> None:
     assert (tasks["bazaar/lines"], tasks["bazaar/vqa"], tasks["vqav2:"]) == ("classes", "questions", "questions")
     models = {row["name"]: row["for"] for row in json.loads(call("ls", "models", "pocket", "--json").stdout)}
     assert models == {"pocket-clip": "classes", "pocket-llava": "questions"}
+
+
+def test_a_device_map_changes_no_answer(asked: Path, tiny_llava: Path, tmp_path: Path) -> None:
+    whole = evaluate(asked, tiny_llava, tmp_path / "whole", "--no-report", "--limit", "2")
+    spread = evaluate(asked, tiny_llava, tmp_path / "spread", "--no-report", "--limit", "2", "--device-map", "auto")
+    assert (whole.exit_code, spread.exit_code) == (0, 0), spread.stderr
+    first, second = (samples(tmp_path / name) for name in ("whole", "spread"))
+    assert [line["prediction"]["tokens"] for line in first] == [line["prediction"]["tokens"] for line in second]

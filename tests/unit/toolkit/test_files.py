@@ -136,3 +136,13 @@ while True:
         value = files.read_json(place)
         assert len(value) == 50_000
         assert len(set(value)) == 1
+
+
+def test_lines_of_a_text_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes("\ufeffone\r\n\r\n  two \nthrée".encode())
+    assert files.read_lines(tmp_path / "names.txt") == ["one", "two", "thrée"]
+    (tmp_path / "latin.txt").write_bytes("thrée".encode("latin-1"))
+    with pytest.raises(DataError, match="not a text file in UTF-8"):
+        files.read_lines(tmp_path / "latin.txt")
+    with pytest.raises(DataNotFound):
+        files.read_lines(tmp_path / "none.txt")
