@@ -49,6 +49,7 @@ def audit_task(
     from evals.tasks.support import support_facts
 
     began = time.monotonic()
+    request = request.settled("classify")
     if draws > 1 and request.shots is None:
         raise UsageError(f"{draws} draws need --shots", hint="--shots 16 --draws 5")
     folder = request.output or _folder(request, draws, settings)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit.errors import DataError, UsageError
 from toolkit.methods.descriptions.audit import Audit, Progress, audit, audit_problem, shared_rows
-from toolkit.methods.descriptions.audit_arms import AuditOptions
+from toolkit.methods.descriptions.audit_arms import AuditOptions, AuditProblem
 from toolkit.methods.descriptions.prototypes import Support, encode_support, text_classifier
 from toolkit.types import ClassifyProblem, Sample
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from toolkit.methods.descriptions.classname_free import ClassnameFreeMethod
+    from toolkit.methods.descriptions.estimator import ClassnameFree
     from toolkit.models.base import DualEncoder
 
 QUICK, FULL = 20, 100  # control seeds
@@ -43,6 +44,39 @@ def audit_samples(
         truth: class name -> texts that are known to be true of it; only counted afterwards, never used to answer.
     Returns: the audit, the ids of the test images that were answered, and one sentence for each that could not be read.
     """
+    ready = prepare_audit(method, encoder, problem, samples, supports, settings=settings, truth=truth, batch_size=batch_size)
+    if overlap is None:
+        overlap = max((shared_rows(x, ready.problem.test) for x, _ in ready.problem.supports), default=0)
+    done = audit(ready.problem, ready.labels, ready.options, overlap=overlap, progress=progress)
+    found = ready.model.lint()
+    rules = [[rule, count] for rule, count in found.counts.items() if count and "_" not in rule]
+    done.result["lint"] = {"leaks": len(found.leaks), "leaks_strict": len(found.leaks_strict), "rules": rules, "clean": found.clean}
+    return done, ready.ids, ready.failures
+
+
+class Prepared(NamedTuple):
+    """An audit that only has to run: embeddings, options, the labels of the test images, the estimator behind it."""
+
+    problem: AuditProblem
+    options: AuditOptions
+    labels: Tensor
+    model: ClassnameFree
+    ids: list[str]
+    failures: list[str]
+
+
+def prepare_audit(
+    method: ClassnameFreeMethod,
+    encoder: DualEncoder,
+    problem: ClassifyProblem,
+    samples: Sequence[Sample],
+    supports: Sequence[Sequence[Sample]],
+    *,
+    settings: dict[str, Any] | None = None,
+    truth: Mapping[str, Sequence[str]] | None = None,
+    batch_size: int = 32,
+) -> Prepared:
+    """Encode everything once; the arguments are those of ``audit_samples``."""
     ids, x, labels, failures = encode_test(encoder, samples, batch_size)
     draws = [_encode(encoder, problem, support, batch_size) for support in supports]
     model = method.estimator(encoder, replace(problem, support=()), batch_size=batch_size)
@@ -57,13 +91,7 @@ def audit_samples(
         templates=templates,
         true_lists=None if truth is None else _true_lists(model.pool.texts, problem.classnames, truth),
     )
-    if overlap is None:
-        overlap = max((shared_rows(draw.x, x) for draw in draws), default=0)
-    done = audit(setting, labels, chosen, overlap=overlap, progress=progress)
-    found = model.lint()
-    rules = [[rule, count] for rule, count in found.counts.items() if count and "_" not in rule]
-    done.result["lint"] = {"leaks": len(found.leaks), "leaks_strict": len(found.leaks_strict), "rules": rules, "clean": found.clean}
-    return done, ids, failures
+    return Prepared(setting, chosen, labels, model, ids, failures)
 
 
 def _true_lists(texts: Sequence[str], classnames: Sequence[str], truth: Mapping[str, Sequence[str]]) -> list[list[int]]:
