@@ -74,8 +74,11 @@ setup(
         "evals": ["report/**/*", "tasks/**/*.json", "tasks/**/*.yaml", "data/**/*"],
     },
     install_requires=CORE,
-    extras_require={"test": TEST, "lint": LINT, "dev": TEST + LINT},
-    entry_points={"console_scripts": ["permafrost = cli:main"]},
+    extras_require={"test": TEST, "lint": LINT, "dev": TEST + LINT, "lmms-eval": ["lmms-eval>=0.7.3"]},
+    entry_points={
+        "console_scripts": ["permafrost = cli:main"],
+        "lmms_eval.models": ["permafrost = toolkit.integrations.lmms_eval:manifests"],
+    },
     classifiers=[
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",

@@ -1,0 +1,1 @@
+"""Permafrost inside other people's programs. Nothing here is imported by the rest of the library."""
