@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
@@ -73,6 +74,8 @@ def test_a_cache_that_is_not_empty(llava: Any) -> None:
 def test_a_prompt_in_chunks(llava: Any) -> None:
     inputs = inputs_of("llava", 1)
     refused(llava, inputs, "read in chunks", "leave prefill_chunk_size out", prefill_chunk_size=16)
+    if "mm_encoder_outputs" not in inspect.signature(llava.forward).parameters:
+        return  # in older versions of transformers no images could be given to a prompt in chunks
     text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
     options = copy.deepcopy(llava.generation_config)
     options.prefill_chunk_size, options.max_new_tokens = 16, 4
